@@ -1,0 +1,351 @@
+"""Informer, the whole network in one file.
+
+H. Zhou et al., "Informer: Beyond Efficient Transformer for Long Sequence Time-Series Forecasting", AAAI 2021. Three
+ideas: ProbSparse self-attention gives full attention only to the queries that stand out; distilling halves the
+sequence between encoder layers; a generative decoder predicts the whole path in one pass.
+
+Shapes: B batch, L positions, D = d_model, A attention heads of width E = D / A, F inputs, M calendar marks, H horizon.
+Convolutions along time are written as linear layers on (B, L, channels) tensors: a kernel of one position is a linear
+layer, a kernel of three is a linear layer on three neighbours side by side. Same numbers, no transposes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qtrade.models.base import Shape
+from qtrade.models.dropout import Dropout
+from qtrade.settings import Settings
+
+
+class InformerConfig(Settings):
+    """The network's size and switches."""
+
+    d_model: int = Field(default=64, ge=2)
+    """Width D of the embedding; even, and a multiple of n_heads."""
+    n_heads: int = Field(default=4, ge=1)
+    """Attention heads A."""
+    e_layers: int = Field(default=2, ge=1)
+    """Encoder layers."""
+    d_layers: int = Field(default=1, ge=1)
+    """Decoder layers."""
+    d_ff: int = Field(default=256, ge=1)
+    """Inner width of the feed-forward blocks."""
+    factor: int = Field(default=5, ge=1)
+    """ProbSparse factor c: `c * ceil(ln L)` queries stay active and as many keys are sampled."""
+    attention: Literal["prob", "full"] = "prob"
+    """Self-attention of encoder and decoder; cross-attention is always full."""
+    attention_keys: Literal["sampled", "all"] = "sampled"
+    """Keys that rank the queries: a random sample as in the paper, or all of them."""
+    distil: bool = True
+    """Halve the sequence between encoder layers."""
+    activation: Literal["gelu", "relu"] = "gelu"
+    """Activation of the feed-forward blocks."""
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    """Share of activations dropped in training."""
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}")
+        if self.d_model % 2:
+            raise ValueError(f"d_model {self.d_model} is odd: the position code needs pairs of columns")
+        return self
+
+
+class Informer(nn.Module):
+    """Encoder on the past, decoder on its last `label_len` bars and H empty ones, one value per future bar.
+
+    Parameters
+    ----------
+    shape
+        Input columns F, marks M and window lengths.
+    config
+        Size and switches.
+    """
+
+    def __init__(self, shape: Shape, config: InformerConfig) -> None:
+        super().__init__()
+        self.window = shape.window
+        self.encoder_embedding = Embedding(shape, config)
+        self.decoder_embedding = Embedding(shape, config)
+        self.encoder = Encoder(config)
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.d_layers))
+        self.decoder_norm = nn.LayerNorm(config.d_model)
+        self.head = nn.Linear(config.d_model, 1)
+
+    def forward(
+        self, past: Tensor, marks_past: Tensor, marks_future: Tensor, *, keys: torch.Generator | None = None
+    ) -> Tensor:
+        """Predict the paths that follow a batch of windows.
+
+        Parameters
+        ----------
+        past
+            (B, L, F) scaled features.
+        marks_past, marks_future
+            (B, L, M) and (B, H, M) calendar marks.
+        keys
+            Generator that samples the keys of ProbSparse attention, on any device; by default the CPU's global one.
+            One draw per attention module, encoder first. The same generator state gives the same output.
+
+        Returns
+        -------
+        (B, H) scaled target.
+        """
+        start = self.window.seq_len - self.window.label_len
+        memory = self.encoder(self.encoder_embedding(past, marks_past), keys)
+        empty = past.new_zeros(len(past), self.window.horizon, past.shape[2])
+        known = torch.cat((past[:, start:], empty), dim=1)
+        marks = torch.cat((marks_past[:, start:], marks_future), dim=1)
+        x = self.decoder_embedding(known, marks)
+        for layer in self.decoder:
+            x = layer(x, memory, keys)
+        path: Tensor = self.head(self.decoder_norm(x[:, -self.window.horizon :]))
+        assert path.shape == (len(past), self.window.horizon, 1)
+        return path.squeeze(-1)
+
+
+class Embedding(nn.Module):
+    """Value (three neighbouring bars, circular) + position (sinusoid) + calendar (linear in the marks)."""
+
+    def __init__(self, shape: Shape, config: InformerConfig) -> None:
+        super().__init__()
+        self.value = nn.Linear(3 * shape.features, config.d_model)
+        nn.init.kaiming_normal_(self.value.weight, nonlinearity="leaky_relu", a=0)
+        self.calendar = nn.Linear(shape.marks, config.d_model)
+        length = shape.window.seq_len + shape.window.horizon
+        self.register_buffer("position", position_code(length, config.d_model), persistent=False)
+        self.position: Tensor
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, values: Tensor, marks: Tensor) -> Tensor:
+        """(B, L, F) and (B, L, M) to (B, L, D)."""
+        # One product for both linear maps; joining the two small weights costs less than a pass over the activations.
+        weight = torch.cat((self.value.weight, self.calendar.weight), dim=1)
+        inputs = torch.cat((neighbours(values), marks), dim=-1)
+        x = functional.linear(inputs, weight, self.value.bias + self.calendar.bias)
+        return _tensor(self.dropout(x + self.position[: values.shape[1]]))
+
+
+class Encoder(nn.Module):
+    """Layers of self-attention, each but the last followed by distilling."""
+
+    def __init__(self, config: InformerConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.e_layers))
+        self.distils = nn.ModuleList(
+            Distil(config.d_model) if config.distil else nn.Identity() for _ in range(config.e_layers - 1)
+        )
+        self.norm = nn.LayerNorm(config.d_model)
+
+    def forward(self, x: Tensor, keys: torch.Generator | None) -> Tensor:
+        """(B, L, D) to (B, L', D), where each distilling step takes L to ceil(L / 2)."""
+        for number, layer in enumerate(self.layers):
+            x = layer(x, keys)
+            if number < len(self.distils):
+                x = self.distils[number](x)
+        return _tensor(self.norm(x))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each added to its input and normalised afterwards."""
+
+    def __init__(self, config: InformerConfig) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config, causal=False)
+        self.feed_forward = FeedForward(config)
+        self.norm_attention = nn.LayerNorm(config.d_model)
+        self.norm_feed_forward = nn.LayerNorm(config.d_model)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, keys: torch.Generator | None) -> Tensor:
+        """(B, L, D) to (B, L, D)."""
+        x = self.norm_attention(x + self.dropout(self.attention(x, keys)))
+        return _tensor(self.norm_feed_forward(x + self.feed_forward(x)))
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, full cross-attention on the encoder's output, feed-forward."""
+
+    def __init__(self, config: InformerConfig) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config, causal=True)
+        self.cross = CrossAttention(config)
+        self.feed_forward = FeedForward(config)
+        self.norm_attention = nn.LayerNorm(config.d_model)
+        self.norm_cross = nn.LayerNorm(config.d_model)
+        self.norm_feed_forward = nn.LayerNorm(config.d_model)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, memory: Tensor, keys: torch.Generator | None) -> Tensor:
+        """(B, L, D) and (B, L', D) to (B, L, D)."""
+        x = self.norm_attention(x + self.dropout(self.attention(x, keys)))
+        x = self.norm_cross(x + self.dropout(self.cross(x, memory)))
+        return _tensor(self.norm_feed_forward(x + self.feed_forward(x)))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention, ProbSparse or full."""
+
+    def __init__(self, config: InformerConfig, *, causal: bool) -> None:
+        super().__init__()
+        self.config, self.causal = config, causal
+        self.project = nn.Linear(config.d_model, 3 * config.d_model)
+        self.out = nn.Linear(config.d_model, config.d_model)
+
+    def forward(self, x: Tensor, keys: torch.Generator | None) -> Tensor:
+        """(B, L, D) to (B, L, D)."""
+        batch, length, width = x.shape
+        heads = self.config.n_heads
+        query, key, value = self.project(x).view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        if self.config.attention == "full":
+            dropped = self.config.dropout if self.training else 0.0
+            context = functional.scaled_dot_product_attention(
+                query, key, value, dropout_p=dropped, is_causal=self.causal
+            )
+        else:
+            sample = None
+            if self.config.attention_keys == "sampled":
+                sample = sample_keys(length, length, self.config.factor, keys).to(x.device)
+            context = prob_sparse_attention(query, key, value, sample, self.config.factor, causal=self.causal)
+        return _tensor(self.out(context.transpose(1, 2).reshape(batch, length, width)))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head full attention of the decoder on the encoder's output."""
+
+    def __init__(self, config: InformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.project_query = nn.Linear(config.d_model, config.d_model)
+        self.project_memory = nn.Linear(config.d_model, 2 * config.d_model)
+        self.out = nn.Linear(config.d_model, config.d_model)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        """(B, L, D) and (B, L', D) to (B, L, D)."""
+        batch, length, width = x.shape
+        heads = self.config.n_heads
+        query = self.project_query(x).view(batch, length, heads, width // heads).transpose(1, 2)
+        both = self.project_memory(memory).view(batch, memory.shape[1], 2, heads, width // heads)
+        key, value = both.permute(2, 0, 3, 1, 4)
+        dropped = self.config.dropout if self.training else 0.0
+        context = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropped)
+        return _tensor(self.out(context.transpose(1, 2).reshape(batch, length, width)))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers at every position (kernel-1 convolutions in the paper)."""
+
+    def __init__(self, config: InformerConfig) -> None:
+        super().__init__()
+        self.widen = nn.Linear(config.d_model, config.d_ff)
+        self.narrow = nn.Linear(config.d_ff, config.d_model)
+        self.activation = nn.GELU() if config.activation == "gelu" else nn.ReLU()
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) to (B, L, D)."""
+        return _tensor(self.dropout(self.narrow(self.dropout(self.activation(self.widen(x))))))
+
+
+class Distil(nn.Module):
+    """Convolution over three neighbours, batch norm, ELU, max-pool of three with stride two: L to ceil(L / 2)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convolve = nn.Linear(3 * width, width)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) to (B, ceil(L / 2), D)."""
+        batch, length, width = x.shape
+        x = self.norm(self.convolve(neighbours(x)).view(batch * length, width)).view(batch, length, width)
+        # ELU never falls, so it commutes with the maximum; after pooling there is half as much of it to do.
+        return functional.elu(pool(x))
+
+
+def _tensor(x: Any) -> Tensor:
+    """Name the type of what a module returns, which PyTorch leaves open."""
+    assert isinstance(x, Tensor)
+    return x
+
+
+def neighbours(x: Tensor) -> Tensor:
+    """(B, L, C) to (B, L, 3C): the position before, itself, the position after; the ends are joined (circular)."""
+    return torch.cat((x.roll(1, dims=1), x, x.roll(-1, dims=1)), dim=-1)
+
+
+def pool(x: Tensor) -> Tensor:
+    """Max-pool (B, L, C) along time: kernel 3, stride 2, one position of padding at each end."""
+    even, odd = x[:, 0::2], x[:, 1::2]
+    after = torch.maximum(even[:, : odd.shape[1]], odd)
+    if even.shape[1] > odd.shape[1]:
+        after = torch.cat((after, even[:, -1:]), dim=1)
+    return torch.cat((after[:, :1], torch.maximum(after[:, 1:], odd[:, : even.shape[1] - 1])), dim=1)
+
+
+def position_code(length: int, width: int) -> Tensor:
+    """(length, width) sinusoids: even columns sin(t w_i), odd columns cos(t w_i), w_i = 10000^(-2i / width)."""
+    time = torch.arange(length, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10000.0) / width))
+    return torch.stack((torch.sin(time * rate), torch.cos(time * rate)), dim=-1).view(length, width)
+
+
+def sparse_count(length: int, factor: int) -> int:
+    """Count the queries kept, and keys sampled, of `length`: ``min(factor * ceil(ln length), length)``, at least 1."""
+    return max(1, min(factor * math.ceil(math.log(length)), length))
+
+
+def sample_keys(queries: int, keys: int, factor: int, generator: torch.Generator | None) -> Tensor:
+    """Draw (queries, U) key positions uniformly with replacement, a row for every query."""
+    device = generator.device if generator is not None else None
+    return torch.randint(keys, (queries, sparse_count(keys, factor)), generator=generator, device=device)
+
+
+def prob_sparse_attention(
+    query: Tensor, key: Tensor, value: Tensor, sample: Tensor | None, factor: int, *, causal: bool
+) -> Tensor:
+    """Attend fully from the queries that stand out; give every other one the mean value (causal: the running sum).
+
+    A query's sparsity measure is the maximum minus the mean of its unscaled scores with the sampled keys, the sum being
+    divided by the number of *all* keys as in the authors' code. Ranking needs no gradient, so all scores are computed
+    once outside the graph and the sample gathered from them; only the chosen queries enter it.
+
+    Parameters
+    ----------
+    query, key, value
+        (B, A, L, E).
+    sample
+        (L, U) key positions per query, or None to rank by all keys.
+    factor
+        ProbSparse factor c.
+    causal
+        Whether query i may only see keys up to i.
+
+    Returns
+    -------
+    (B, A, L, E).
+    """
+    batch, heads, length, width = query.shape
+    count = sparse_count(length, factor)
+    with torch.no_grad():
+        scores = query @ key.transpose(-2, -1)
+        if sample is not None:
+            scores = scores.gather(-1, sample.expand(batch, heads, -1, -1))
+        measure = scores.amax(dim=-1) - scores.sum(dim=-1) / length
+        top = measure.topk(count, dim=-1, sorted=False).indices
+    where = top[..., None].expand(-1, -1, -1, width)
+    mask = None
+    if causal:
+        mask = torch.arange(length, device=query.device) <= top[..., None]
+    active = functional.scaled_dot_product_attention(query.gather(2, where), key, value, attn_mask=mask)
+    idle = value.cumsum(dim=2) if causal else value.mean(dim=2, keepdim=True).expand(-1, -1, length, -1)
+    # Mixed precision may give the two parts different types.
+    return idle.scatter(2, where, active.to(idle.dtype))

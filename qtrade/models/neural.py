@@ -1,0 +1,84 @@
+"""Informer as a `Model`: the network, the training loop and a safetensors file, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from qtrade.errors import DataError
+from qtrade.files import atomic_path
+from qtrade.models.base import History, Shape, make_header, read_header
+from qtrade.models.informer import Informer, InformerConfig
+from qtrade.models.train import DeviceSamples, TrainConfig, choose_device, fit_network, predict_network
+from qtrade.progress import Progress
+from qtrade.settings import Settings
+from qtrade.types import Float64Array
+from qtrade.windows import Rows, Samples
+
+
+class NeuralConfig(Settings):
+    """A network and how it is fitted."""
+
+    network: InformerConfig = InformerConfig()
+    train: TrainConfig = TrainConfig()
+    key_seed: int = Field(default=2021, ge=0)
+    """Seed of the keys that ProbSparse attention samples at prediction, so that asking twice gives one answer."""
+
+
+class InformerModel:
+    """Informer behind the interface that every model shares."""
+
+    name: ClassVar[str] = "informer"
+
+    def __init__(self, shape: Shape, settings: NeuralConfig) -> None:
+        self.shape, self.settings = shape, settings
+        self.network = self._fresh(seed=0)
+
+    def fit(self, samples: Samples, fit: Rows, valid: Rows, *, seed: int, progress: Progress) -> History:
+        """Start from fresh weights drawn from `seed`, then train until validation stops improving."""
+        self.network = self._fresh(seed)
+        return fit_network(
+            self.network,
+            samples,
+            fit,
+            valid,
+            self.settings.train,
+            seed=seed,
+            key_seed=self.settings.key_seed,
+            progress=progress,
+        )
+
+    def predict(self, samples: Samples, rows: Rows) -> Float64Array:
+        """Run the network on the windows of `rows`."""
+        data = DeviceSamples(samples.without_target(), choose_device(self.settings.train.device))
+        return predict_network(self.network, data, rows, self.settings.train, key_seed=self.settings.key_seed)
+
+    def save(self, path: Path) -> None:
+        """Write weights, shape and settings, refusing weights that are not finite."""
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        if not all(torch.isfinite(value).all() for value in weights.values() if value.is_floating_point()):
+            raise DataError("the network has weights that are not finite", fix="set a smaller train.learning_rate")
+        with atomic_path(path) as temporary:
+            save_file(weights, temporary, metadata=make_header(self.name, self.shape, self.settings.model_dump_json()))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        shape, settings = read_header(path, cls.name)
+        model = cls(shape, NeuralConfig(**settings))
+        try:
+            model.network.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError) as error:
+            raise DataError(f"{path} does not fit its own header", why=str(error), fix="train the run again") from error
+        return model
+
+    def _fresh(self, seed: int) -> Informer:
+        """Build a network with weights drawn from `seed`, without touching PyTorch's global generator."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Informer(self.shape, self.settings.network)

@@ -1,0 +1,209 @@
+"""The network against slow, obvious versions of its parts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qtrade.models.base import Shape
+from qtrade.models.dropout import Dropout
+from qtrade.models.informer import (
+    Informer,
+    InformerConfig,
+    neighbours,
+    pool,
+    position_code,
+    prob_sparse_attention,
+    sample_keys,
+    sparse_count,
+)
+from qtrade.windows import WindowConfig
+
+
+def obvious_prob_sparse(q: Tensor, k: Tensor, v: Tensor, sample: Tensor, factor: int, *, causal: bool) -> Tensor:
+    """ProbSparse attention one query at a time, straight from the paper's algorithm 1 and the authors' code."""
+    batch, heads, length, width = q.shape
+    out = torch.empty_like(v)
+    for b in range(batch):
+        for h in range(heads):
+            measure = []
+            for i in range(length):
+                products = [(q[b, h, i] @ k[b, h, j]).item() for j in sample[i]]
+                measure.append(max(products) - sum(products) / length)
+            active = sorted(range(length), key=lambda i: -measure[i])[: sparse_count(length, factor)]
+            for i in range(length):
+                seen = v[b, h, : i + 1] if causal else v[b, h]
+                out[b, h, i] = seen.sum(dim=0) if causal else seen.mean(dim=0)
+                if i in active:
+                    stop = i + 1 if causal else length
+                    share = torch.softmax(k[b, h, :stop] @ q[b, h, i] / math.sqrt(width), dim=0)
+                    out[b, h, i] = share @ v[b, h, :stop]
+    return out
+
+
+def heads(length: int, seed: int = 0, batch: int = 2, count: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    q, k, v = (torch.randn(batch, count, length, 8, generator=generator, dtype=torch.float64) for _ in range(3))
+    return q, k, v
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("length", "factor"), [(1, 5), (7, 1), (24, 3), (33, 2), (60, 5)])
+def test_prob_sparse_attention_matches_the_obvious_version(length: int, factor: int, causal: bool) -> None:
+    q, k, v = heads(length, seed=length)
+    sample = sample_keys(length, length, factor, torch.Generator().manual_seed(1))
+    fast = prob_sparse_attention(q, k, v, sample, factor, causal=causal)
+    torch.testing.assert_close(fast, obvious_prob_sparse(q, k, v, sample, factor, causal=causal), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_with_every_query_active_it_is_full_attention(causal: bool) -> None:
+    q, k, v = heads(20)
+    assert sparse_count(20, factor=7) == 20
+    sparse = prob_sparse_attention(q, k, v, sample_keys(20, 20, 7, None), 7, causal=causal)
+    torch.testing.assert_close(sparse, functional.scaled_dot_product_attention(q, k, v, is_causal=causal))
+
+
+@pytest.mark.parametrize(("length", "count"), [(24, 20), (48, 20), (72, 25), (96, 25), (168, 30), (720, 35), (1, 1)])
+def test_count_of_active_queries_at_factor_five(length: int, count: int) -> None:
+    assert sparse_count(length, 5) == count
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_match_those_of_the_obvious_version(causal: bool) -> None:
+    q, k, v = (x.requires_grad_() for x in heads(12, batch=1))
+    sample = sample_keys(12, 12, 2, torch.Generator().manual_seed(3))
+    weights = torch.randn(1, 2, 12, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    fast = torch.autograd.grad((prob_sparse_attention(q, k, v, sample, 2, causal=causal) * weights).sum(), (q, k, v))
+    slow = torch.autograd.grad((obvious_prob_sparse(q, k, v, sample, 2, causal=causal) * weights).sum(), (q, k, v))
+    for ours, theirs in zip(fast, slow, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 96])
+def test_linear_on_neighbours_is_a_circular_convolution(length: int) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv1d(5, 4, 3, padding=1, padding_mode="circular")
+    x = torch.randn(2, length, 5)
+    weight = conv.weight.permute(0, 2, 1).reshape(4, 15)
+    ours = functional.linear(neighbours(x), weight, conv.bias)
+    torch.testing.assert_close(ours, conv(x.transpose(1, 2)).transpose(1, 2))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 48, 49, 97])
+def test_pooling_and_elu_commute_and_halve_the_length(length: int) -> None:
+    x = torch.randn(2, length, 3, generator=torch.Generator().manual_seed(length))
+    theirs = functional.max_pool1d(functional.elu(x).transpose(1, 2), 3, stride=2, padding=1).transpose(1, 2)
+    assert theirs.shape[1] == math.ceil(length / 2)
+    torch.testing.assert_close(functional.elu(pool(x)), theirs)
+
+
+def test_position_code_interleaves_sine_and_cosine() -> None:
+    code = position_code(10, 6)
+    for t in range(10):
+        for i in range(3):
+            rate = 10000 ** (-2 * i / 6)
+            assert code[t, 2 * i].item() == pytest.approx(math.sin(t * rate), abs=1e-5)
+            assert code[t, 2 * i + 1].item() == pytest.approx(math.cos(t * rate), abs=1e-5)
+
+
+def build(
+    config: InformerConfig, window: WindowConfig, seed: int = 0
+) -> tuple[Informer, tuple[Tensor, Tensor, Tensor]]:
+    torch.manual_seed(seed)
+    network = Informer(Shape(features=5, marks=3, window=window), config).eval()
+    inputs = (
+        torch.randn(6, window.seq_len, 5),
+        torch.rand(6, window.seq_len, 3) - 0.5,
+        torch.rand(6, window.horizon, 3) - 0.5,
+    )
+    return network, inputs
+
+
+SMALL = InformerConfig(d_model=16, n_heads=2, d_ff=32)
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [
+        (SMALL, WindowConfig(seq_len=96, label_len=48, horizon=24)),
+        (SMALL, WindowConfig(seq_len=1, label_len=0, horizon=1)),
+        (SMALL, WindowConfig(seq_len=31, label_len=31, horizon=7)),
+        (InformerConfig(d_model=16, n_heads=1, e_layers=3, d_layers=2), WindowConfig(seq_len=33, label_len=5)),
+        (InformerConfig(d_model=16, n_heads=4, distil=False, attention="full"), WindowConfig(seq_len=20, label_len=10)),
+        (InformerConfig(d_model=16, attention_keys="all", activation="relu"), WindowConfig(seq_len=20, label_len=0)),
+    ],
+)
+def test_shapes_odd_lengths_and_a_window_s_independence_of_its_batch(
+    config: InformerConfig, window: WindowConfig
+) -> None:
+    network, inputs = build(config, window)
+    keys = torch.Generator().manual_seed(9)
+    whole = network(*inputs, keys=keys)
+    assert whole.shape == (6, window.horizon)
+    keys.manual_seed(9)
+    alone = network(*(x[3:4] for x in inputs), keys=keys)
+    torch.testing.assert_close(whole[3:4], alone)
+
+
+def test_same_key_seed_gives_the_same_output_and_another_one_another() -> None:
+    network, inputs = build(SMALL, WindowConfig())
+    first, again, other = (network(*inputs, keys=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_all_keys_draws_nothing() -> None:
+    network, inputs = build(InformerConfig(d_model=16, n_heads=2, attention_keys="all"), WindowConfig())
+    state = torch.get_rng_state()
+    assert torch.equal(network(*inputs), network(*inputs))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_decoder_reads_only_the_label_part_and_the_encoder_everything() -> None:
+    window = WindowConfig(seq_len=16, label_len=4, horizon=3)
+    network, (past, marks_past, marks_future) = build(SMALL, window)
+    for number in range(16):
+        moved = past.clone()
+        moved[:, number] += 1
+        keys = torch.Generator().manual_seed(0)
+        before = network(past, marks_past, marks_future, keys=keys)
+        after = network(moved, marks_past, marks_future, keys=keys.manual_seed(0))
+        assert not torch.equal(before, after), f"bar {number} of the past is ignored"
+
+
+def test_settings_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(ValidationError, match="not a multiple of n_heads"):
+        InformerConfig(d_model=30, n_heads=4)
+    with pytest.raises(ValidationError, match="is odd"):
+        InformerConfig(d_model=15, n_heads=3)
+
+
+def test_dropout_drops_its_share_keeps_the_mean_and_uses_one_mask_both_ways() -> None:
+    dropout = Dropout(0.25)
+    x = torch.ones(200_001, requires_grad=True)
+    torch.manual_seed(5)
+    y = dropout(x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y.detach())
+    assert (y == 0).float().mean().item() == pytest.approx(0.25, abs=0.005)
+    assert y.mean().item() == pytest.approx(1.0, abs=0.01)
+    torch.manual_seed(5)
+    assert torch.equal(dropout(x), y)
+    assert not torch.equal(dropout(x), y)
+    assert dropout.eval()(x) is x
+
+
+@pytest.mark.parametrize("p", [0.001, 0.05, 0.999])
+def test_dropout_scale_makes_up_for_the_rounded_share(p: float) -> None:
+    torch.manual_seed(0)
+    y = Dropout(p)(torch.ones(500_000))
+    kept = y[y > 0]
+    assert (kept == kept[0]).all()
+    assert kept[0].item() == pytest.approx(256 / (256 - max(1, min(255, round(p * 256)))))
