@@ -1,8 +1,14 @@
-"""The base of every configuration: frozen, closed to unknown keys."""
+"""The base of every configuration: frozen, closed to unknown keys, and clear about what is wrong."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from qtrade.errors import UsageError, nearest
 
 
 class Settings(BaseModel):
@@ -14,3 +20,46 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
     )
+
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def validated(kind: type[Kind], tree: dict[str, Any], path: Path | None = None) -> Kind:
+    """Make settings from a tree of values, turning what is wrong into a `UsageError`."""
+    try:
+        return kind(**tree)
+    except ValidationError as error:
+        raise _explain(kind, error, path) from error
+
+
+def _explain(kind: type[Settings], error: ValidationError, path: Path | None) -> UsageError:
+    """Turn the first of pydantic's complaints into one of ours."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    source = f" in {path}" if path else ""
+    if first["type"] == "extra_forbidden":
+        return UsageError(
+            f"unknown key '{where}'{source}", fix=nearest(str(first["loc"][-1]), _keys_beside(kind, first["loc"]))
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    given = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
+    return UsageError(f"'{where}'{source} is not valid: {message[:1].lower()}{message[1:]}{given}")
+
+
+def _keys_beside(kind: type[Settings], location: tuple[int | str, ...]) -> list[str]:
+    """Keys known in the table that a wrong key was found in."""
+    fields: dict[str, FieldInfo] = kind.model_fields
+    for part in location[:-1]:
+        field = fields.get(str(part))
+        tables = (
+            [inner for inner in (field.annotation, *get_args(field.annotation)) if _is_model(inner)] if field else []
+        )
+        if not tables or tables[0] is None:
+            break
+        fields = tables[0].model_fields
+    return list(fields)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -63,6 +63,13 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def describe_device() -> tuple[str, int]:
+    """Name the device that `auto` chooses, and count the CPU threads PyTorch uses."""
+    device = choose_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return name, torch.get_num_threads()
+
+
 class Batch(NamedTuple):
     """Windows on the device: what `Informer.forward` takes, and the label."""
 

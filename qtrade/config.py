@@ -1,0 +1,149 @@
+"""The configuration of a run: the parts' own settings, put together, read from TOML and written back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import Field
+
+from qtrade.backtest.costs import BacktestConfig
+from qtrade.data.load import DataConfig
+from qtrade.errors import UsageError
+from qtrade.features.build import FeatureConfig
+from qtrade.models.baselines import NoSettings, RidgeConfig
+from qtrade.models.informer import InformerConfig
+from qtrade.models.neural import NeuralConfig
+from qtrade.models.train import TrainConfig
+from qtrade.settings import Settings, validated
+from qtrade.splits import SplitConfig
+from qtrade.windows import WindowConfig
+
+ModelName = Literal["informer", "naive", "drift", "ridge"]
+Scalar = bool | int | float | str
+
+
+class RunConfig(Settings):
+    """Everything that decides a run."""
+
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """First part of the run folder's name."""
+    seed: int = Field(default=0, ge=0)
+    """Seed from which every fold's and replicate's seed is derived."""
+    replicates: int = Field(default=1, ge=1)
+    """Times each fold is trained, from different seeds; strategies trade the mean of the forecasts."""
+    model: ModelName = "informer"
+    """Model that is forecast with and traded."""
+    baselines: tuple[ModelName, ...] = ("drift", "ridge")
+    """Models sent through the same folds for comparison. The random walk needs no training and is always there."""
+    data: DataConfig = DataConfig()
+    """Bars."""
+    features: FeatureConfig = FeatureConfig()
+    """Inputs of the model."""
+    window: WindowConfig = WindowConfig()
+    """Bars read and predicted."""
+    split: SplitConfig = SplitConfig()
+    """Walk-forward folds."""
+    informer: InformerConfig = InformerConfig()
+    """Size and switches of the network."""
+    train: TrainConfig = TrainConfig()
+    """How the network is fitted."""
+    ridge: RidgeConfig = RidgeConfig()
+    """The linear baseline."""
+    backtest: BacktestConfig = BacktestConfig()
+    """Account and costs."""
+    strategies: dict[str, dict[str, Scalar]] = Field(default={"forecast_sign": {}, "path_momentum": {}})
+    """Strategies to backtest, by name or path, each with its parameters."""
+
+    def settings_of(self, model: str) -> Settings:
+        """Return the settings that `MODELS[model]` is built with."""
+        if model == "informer":
+            return NeuralConfig(network=self.informer, train=self.train)
+        return self.ridge if model == "ridge" else NoSettings()
+
+    def forecast_hash(self, **facts: str) -> str:
+        """SHA-256 of all that decides the forecasts.
+
+        Parameters
+        ----------
+        facts
+            What the configuration does not know: the data's fingerprint, the device, the version.
+        """
+        decides = self.model_dump(mode="json", exclude={"name", "backtest", "strategies"})
+        return hashlib.sha256(json.dumps({**decides, **facts}, sort_keys=True).encode()).hexdigest()
+
+    def to_toml(self) -> str:
+        """Write every setting as TOML; reading it back gives an equal configuration."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def load_config(path: Path | None = None, overrides: Sequence[str] = (), **values: Any) -> RunConfig:
+    """Read a configuration.
+
+    Parameters
+    ----------
+    path
+        TOML file; without one everything has its default.
+    overrides
+        ``a.b=value`` assignments, applied after the file. A value is read as TOML, else taken as text.
+    values
+        Top-level keys, or tables whose keys are merged, applied last; None means "not given".
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, or a key or value is wrong; an unknown key names the nearest.
+    """
+    tree = _read(path) if path else {}
+    for text in overrides:
+        _assign(tree, text)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            given = {name: item for name, item in value.items() if item is not None}
+            if given:
+                tree[key] = {**tree.get(key, {}), **given}
+        elif value is not None:
+            tree[key] = value
+    return validated(RunConfig, tree, path)
+
+
+def parse_assignment(text: str) -> tuple[str, Scalar | list[Any]]:
+    """Split ``key=value``, reading the value as TOML, or as text where it is not TOML.
+
+    Raises
+    ------
+    UsageError
+        If there is no ``=`` or no key.
+    """
+    key, equals, value = text.partition("=")
+    if not (key.strip() and equals):
+        raise UsageError(f"'{text}' is not an assignment", fix="write it as key=value, for example train.epochs=4")
+    try:
+        parsed: Scalar | list[Any] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    return key.strip(), parsed
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}", why=error.strerror or str(error)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML", why=str(error), fix="correct that line") from error
+
+
+def _assign(tree: dict[str, Any], text: str) -> None:
+    key, value = parse_assignment(text)
+    *tables, last = key.split(".")
+    for name in tables:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"'{key}' cannot be set: '{name}' is a value, not a table")
+    tree[last] = value

@@ -1,0 +1,1 @@
+"""The stories of qtrade: train, backtest, report. Each reads what the one before wrote."""

@@ -1,0 +1,205 @@
+"""The first story: fit every fold of a model and its baselines, and store what they forecast."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qtrade import __version__
+from qtrade.config import RunConfig
+from qtrade.data.cache import Cache
+from qtrade.errors import IntegrityError, QtradeError
+from qtrade.features.scaler import Scaler
+from qtrade.files import write_parquet
+from qtrade.models import MODELS
+from qtrade.models.base import Shape
+from qtrade.models.train import choose_device
+from qtrade.pipeline.evaluate import evaluate_run
+from qtrade.pipeline.market import Market, prepare
+from qtrade.progress import Progress
+from qtrade.runs import Run, fold_is_complete, forecast_frame, residual_frame, save_fold, start_run
+from qtrade.splits import walk_forward
+from qtrade.types import Fold, Forecasts
+from qtrade.windows import Samples, realised
+
+
+def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress) -> Run:
+    """Fit every fold of the model and its baselines, and store their forecasts.
+
+    Folds that an earlier, interrupted call completed are kept.
+
+    Raises
+    ------
+    QtradeError
+        As the parts do; a failure inside a fold names the fold. What was complete before stays.
+    """
+    market = prepare(config, cache)
+    folds = walk_forward(
+        len(market.bars), market.features.warmup, config.window.seq_len, config.window.horizon, config.split
+    )
+    facts = {
+        "data": market.data_hash,
+        "device": choose_device(config.train.device).type,
+        "qtrade": __version__,
+    }
+    run = start_run(runs, config, facts, _describe(config, market, folds))
+    models = dict.fromkeys((config.model, "naive", *config.baselines))
+    for model in models:
+        _train_model(model, config, market, folds, run, progress)
+    evaluate_run(run, market.bars, progress)
+    return run
+
+
+def fold_seed(seed: int, fold: int, replicate: int) -> int:
+    """Seed of one fit: a function of its place alone, so that no fold depends on how many there are."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{fold}/{replicate}".encode()).digest()[:4], "big")
+
+
+def _train_model(
+    model: str, config: RunConfig, market: Market, folds: Sequence[Fold], run: Run, progress: Progress
+) -> None:
+    """Fit one model on every fold and gather its forecasts into one file."""
+    replicates = config.replicates if model == "informer" else 1
+    epochs = config.train.epochs if model == "informer" else 1
+    progress.start(f"train {model}", len(folds) * replicates * epochs)
+    parts = []
+    for fold in folds:
+        for replicate in range(replicates):
+            place = f"fold {fold.number + 1}/{len(folds)}"
+            if replicates > 1:
+                place += f"  seed {replicate + 1}/{replicates}"
+            folder = run.fold_folder(model, fold.number, replicate)
+            parts.append(folder)
+            if fold_is_complete(folder):
+                progress.advance(epochs, f"{place}  kept")
+                continue
+            try:
+                _train_fold(model, config, market, fold, replicate, folder, _Placed(progress, place))
+            except QtradeError as error:
+                error.what = f"{model}, fold {fold.number}, seed {replicate}: {error.what}"
+                raise
+            if model != "informer":
+                progress.advance(1, place)
+    target = run.model_folder(model)
+    for name in ("residuals.parquet", "forecasts.parquet"):
+        write_parquet(target / name, pd.concat([pd.read_parquet(part / name) for part in parts], ignore_index=True))
+
+
+def _train_fold(
+    model: str, config: RunConfig, market: Market, fold: Fold, replicate: int, folder: Path, progress: Progress
+) -> None:
+    """Fit one model on one fold, forecast its test origins, and save."""
+    seq_len = config.window.seq_len
+    scaler = Scaler.fit(market.features, market.returns, range(fold.fit.start - seq_len + 1, fold.fit.stop))
+    if scaler.last_row > fold.fit[-1]:
+        raise IntegrityError(f"the scaler saw bar {scaler.last_row}, after the last fit origin {fold.fit[-1]}")
+    samples = Samples(
+        values=scaler.transform(market.features.values),
+        marks=market.marks,
+        future_marks=market.future_marks,
+        future_start=market.future_start,
+        target=scaler.transform_target(market.returns),
+        window=config.window,
+        delay=fold.delay,
+    )
+    # Whatever a model does, it cannot see past its as-of bar, nor past the last origin when it predicts.
+    known = samples.until(fold.train_end)
+    valid = known.rows(fold.valid)
+    shape = Shape(len(market.features.names), market.marks.shape[1], config.window)
+    forecaster = MODELS[model](shape, config.settings_of(model))
+    history = forecaster.fit(
+        known, known.rows(fold.fit), valid, seed=fold_seed(config.seed, fold.number, replicate), progress=progress
+    )
+    predicting = samples.until(fold.test[-1]).without_target()
+    test = predicting.rows(fold.test)
+    path = scaler.inverse_target(forecaster.predict(predicting, test), test.symbol)
+    errors = known.labels(valid) - forecaster.predict(known.without_target(), valid)
+    index, symbols = market.bars.index, np.array(market.bars.symbols, dtype=object)
+    forecasts = Forecasts(
+        path=path,
+        symbol=symbols[test.symbol],
+        origin=index[test.origin],
+        fold=np.full(len(test), fold.number, dtype=np.int64),
+        seed=np.full(len(test), replicate, dtype=np.int64),
+        train_end=index[np.full(len(test), fold.train_end)],
+    )
+    save_fold(
+        folder,
+        forecaster,
+        scaler,
+        history,
+        forecast_frame(forecasts, realised(market.returns, test, fold.horizon, fold.delay)),
+        residual_frame(
+            fold.number,
+            replicate,
+            symbols[valid.symbol],
+            index[valid.origin],
+            scaler.inverse_target(errors, valid.symbol),
+        ),
+    )
+
+
+def _describe(config: RunConfig, market: Market, folds: Sequence[Fold]) -> dict[str, Any]:
+    """Describe data, features and folds for a reader of the manifest."""
+    index = market.bars.index
+
+    def span(origins: range) -> list[str]:
+        return [str(index[origins[0]]), str(index[origins[-1]])]
+
+    return {
+        "data": {
+            "source": config.data.source,
+            "symbols": list(market.bars.symbols),
+            "interval": market.bars.interval,
+            "calendar": market.bars.calendar,
+            "periods_per_year": market.bars.periods_per_year,
+            "bars": len(index),
+            "first": str(index[0]),
+            "last": str(index[-1]),
+        },
+        "features": {
+            "names": list(market.features.names),
+            "warmup_bars": market.features.warmup,
+            "dropped": list(market.dropped),
+        },
+        "notes": [
+            *market.notes,
+            f"{market.features.warmup} bars at the start only warm the features up; no forecast uses them.",
+        ],
+        "folds": [
+            {
+                "number": fold.number,
+                "fit": span(fold.fit),
+                "valid": span(fold.valid),
+                "test": span(fold.test),
+                "train_end": str(index[fold.train_end]),
+                "test_origins": len(fold.test),
+            }
+            for fold in folds
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Progress that says where in the whole it is."""
+
+    progress: Progress
+    place: str
+
+    def start(self, title: str, total: int) -> None:
+        """Leave the whole job's title and length as they are."""
+
+    def advance(self, steps: int, note: str) -> None:
+        """Report with the place in front."""
+        self.progress.advance(steps, f"{self.place}  {note}")
+
+    def message(self, text: str) -> None:
+        """Print with the place in front."""
+        self.progress.message(f"{self.place}: {text}")

@@ -1,0 +1,254 @@
+"""A run's folder: what is where, how it is written, and whether it is what it says.
+
+::
+
+    runs/<name>-<hash8>/
+      config.toml  manifest.json
+      folds/<k>/seed-<s>/model.safetensors  scaler.json  forecasts.parquet  residuals.parquet  history.json
+      forecasts.parquet  residuals.parquet
+      baselines/<model>/...                  the same, for each model it is compared with
+      evaluation.json  metrics.json  report.html
+      backtests/<strategy>-<hash8>/weights.parquet  trades.parquet  equity.parquet  metrics.json
+
+``history.json`` is written last in a fold and holds the checksums of its siblings: where it is present and they match,
+the fold is complete. ``forecasts.parquet`` of the whole is written after every fold is.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qtrade import __version__
+from qtrade.config import RunConfig, load_config
+from qtrade.errors import DataError, UsageError, nearest
+from qtrade.features.scaler import Scaler
+from qtrade.files import read_json, read_parquet, sha256, write_json, write_parquet, write_text
+from qtrade.models.base import Epoch, History, Model
+from qtrade.types import Float64Array, Forecasts
+
+FOLD_FILES = ("model.safetensors", "scaler.json", "forecasts.parquet", "residuals.parquet")
+_TRAIN_AGAIN = "train the run again with `qtrade train --config {config}`; complete folds are kept"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder; nothing is read before it is asked for."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration."""
+        return load_config(self.folder / "config.toml")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the run was made from: hashes, data, features, folds, versions, device."""
+        manifest: dict[str, Any] = read_json(
+            self.folder / "manifest.json", fix="start the run anew with `qtrade train`"
+        )
+        return manifest
+
+    def model_folder(self, model: str) -> Path:
+        """Folder of a model's folds and forecasts: the run's own for the model it trades."""
+        return self.folder if model == self.config.model else self.folder / "baselines" / model
+
+    def fold_folder(self, model: str, fold: int, replicate: int) -> Path:
+        """Folder of one fitted model."""
+        return self.model_folder(model) / "folds" / str(fold) / f"seed-{replicate}"
+
+    def forecasts(self, model: str) -> tuple[Forecasts, Float64Array]:
+        """Read a model's forecasts and the (N, H) log returns that followed them.
+
+        Raises
+        ------
+        DataError
+            If the run is not trained, or a file is damaged.
+        """
+        folder = self.model_folder(model)
+        fix = _TRAIN_AGAIN.format(config=self.folder / "config.toml")
+        if not (folder / "forecasts.parquet").exists():
+            raise DataError(f"{self.name} holds no forecasts of '{model}'", why="its training is not finished", fix=fix)
+        try:
+            return read_forecasts(
+                read_parquet(folder / "forecasts.parquet", fix=fix), read_parquet(folder / "residuals.parquet", fix=fix)
+            )
+        except KeyError as error:
+            raise DataError(f"{folder / 'forecasts.parquet'} lacks the column {error}", fix=fix) from error
+
+
+def open_run(runs: Path, name: str) -> Run:
+    """Find a run by the path of its folder, its name, or the beginning of its name if that is enough.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or more than one.
+    """
+    for folder in (Path(name), runs / name):
+        if (folder / "manifest.json").is_file():
+            return Run(folder)
+    known = [run.name for run in list_runs(runs)]
+    matches = [candidate for candidate in known if candidate.startswith(name)]
+    if len(matches) == 1:
+        return Run(runs / matches[0])
+    if matches:
+        raise UsageError(f"'{name}' is the beginning of several runs", why=", ".join(matches), fix="name one in full")
+    fix = nearest(name, known) if known else "make one with `qtrade run` or `qtrade train`"
+    raise UsageError(f"there is no run '{name}' in {runs}", fix=fix)
+
+
+def list_runs(runs: Path) -> list[Run]:
+    """Return the runs in a folder, by name."""
+    return [Run(path.parent) for path in sorted(runs.glob("*/manifest.json"))]
+
+
+def start_run(runs: Path, config: RunConfig, facts: Mapping[str, str], description: Mapping[str, Any]) -> Run:
+    """Make the folder of a run, or return to it.
+
+    Parameters
+    ----------
+    facts
+        What the forecasts follow from beside the configuration; part of the hash.
+    description
+        What else the manifest tells a reader.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds the run of another configuration.
+    """
+    identity = config.forecast_hash(**facts)
+    run = Run(runs / f"{config.name}-{identity[:8]}")
+    if (run.folder / "manifest.json").exists():
+        check_run(run)
+        if run.manifest["forecast_hash"] != identity:
+            raise UsageError(
+                f"{run.folder} belongs to another run",
+                why=f"its hash is {run.manifest['forecast_hash'][:16]}, this run's is {identity[:16]}",
+                fix="choose another --name, or move the folder away",
+            )
+    write_text(run.folder / "config.toml", config.to_toml())
+    manifest = {"schema": 1, "forecast_hash": identity, "facts": dict(facts), "versions": versions(), **description}
+    write_json(run.folder / "manifest.json", manifest)
+    return run
+
+
+def check_run(run: Run) -> None:
+    """Raise `UsageError` unless a run's configuration is the one its forecasts were made with."""
+    manifest = run.manifest
+    try:
+        identity = run.config.forecast_hash(**manifest["facts"])
+        recorded = manifest["forecast_hash"]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{run.folder / 'manifest.json'} lacks {error}", fix="start the run anew") from error
+    if identity != recorded:
+        raise UsageError(
+            f"{run.folder} holds another configuration than its forecasts were made with",
+            why=f"config.toml now has the hash {identity[:16]}, the run was started with {recorded[:16]}",
+            fix="undo the change to config.toml, or train it as a new run: "
+            f"`qtrade train --config {run.folder / 'config.toml'} --name NEW`",
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    packages = ("torch", "numpy", "pandas", "vectorbt", "ta", "yfinance")
+    return {"qtrade": __version__, "python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def save_fold(
+    folder: Path, model: Model, scaler: Scaler, history: History, forecasts: pd.DataFrame, residuals: pd.DataFrame
+) -> None:
+    """Write everything a fitted fold leaves behind, the proof of completeness last."""
+    (folder / "history.json").unlink(missing_ok=True)
+    model.save(folder / "model.safetensors")
+    scaler.save(folder / "scaler.json")
+    write_parquet(folder / "forecasts.parquet", forecasts)
+    write_parquet(folder / "residuals.parquet", residuals)
+    checksums = {name: sha256(folder / name) for name in FOLD_FILES}
+    constant = [f"{symbol} {name}" for symbol, name in scaler.constant]
+    write_json(folder / "history.json", {**asdict(history), "constant": constant, "sha256": checksums})
+
+
+def fold_is_complete(folder: Path) -> bool:
+    """Whether a fold was written to its end and is unaltered since."""
+    if not (folder / "history.json").exists():
+        return False
+    try:
+        checksums = read_json(folder / "history.json", fix="")["sha256"]
+        return all(sha256(folder / name) == checksums[name] for name in FOLD_FILES)
+    except (DataError, OSError, KeyError, TypeError):
+        return False
+
+
+def read_history(folder: Path) -> tuple[History, list[str]]:
+    """Read how a fold's fit went, and which of its inputs were constant."""
+    values = read_json(folder / "history.json", fix="train the run again")
+    epochs = tuple(Epoch(**epoch) for epoch in values["epochs"])
+    return History(epochs, values["best_epoch"], values["valid_loss"]), values["constant"]
+
+
+def step_columns(prefix: str, horizon: int) -> list[str]:
+    """Column names ``<prefix>_01 .. <prefix>_HH``."""
+    return [f"{prefix}_{step:02d}" for step in range(1, horizon + 1)]
+
+
+def forecast_frame(forecasts: Forecasts, actual: Float64Array) -> pd.DataFrame:
+    """Lay forecasts out as the rows of ``forecasts.parquet``."""
+    keys = pd.DataFrame(
+        {
+            "symbol": forecasts.symbol,
+            "origin": forecasts.origin,
+            "fold": forecasts.fold,
+            "seed": forecasts.seed,
+            "train_end": forecasts.train_end,
+        }
+    )
+    predicted = pd.DataFrame(forecasts.path, columns=step_columns("y_hat", forecasts.horizon))
+    happened = pd.DataFrame(actual, columns=step_columns("y", forecasts.horizon))
+    return pd.concat([keys, predicted, happened], axis=1)
+
+
+def residual_frame(fold: int, replicate: int, symbols: Any, origins: pd.Index, residuals: Float64Array) -> pd.DataFrame:
+    """Lay the (V, H) validation errors of a fold out as the rows of ``residuals.parquet``."""
+    keys = pd.DataFrame({"fold": fold, "seed": replicate, "symbol": symbols, "origin": origins})
+    return pd.concat([keys, pd.DataFrame(residuals, columns=step_columns("r", residuals.shape[1]))], axis=1)
+
+
+def read_forecasts(frame: pd.DataFrame, residuals: pd.DataFrame) -> tuple[Forecasts, Float64Array]:
+    """Undo `forecast_frame` and `residual_frame`."""
+    horizon = sum(column.startswith("y_hat_") for column in frame.columns)
+    errors = step_columns("r", horizon)
+    banks = {
+        _bank_key(key): bank[errors].to_numpy(dtype=np.float64)
+        for key, bank in residuals.groupby(["fold", "seed", "symbol"], sort=True)
+    }
+    forecasts = Forecasts(
+        path=frame[step_columns("y_hat", horizon)].to_numpy(dtype=np.float64),
+        symbol=frame["symbol"].to_numpy(dtype=object),
+        origin=pd.DatetimeIndex(frame["origin"]),
+        fold=frame["fold"].to_numpy(dtype=np.int64),
+        seed=frame["seed"].to_numpy(dtype=np.int64),
+        train_end=pd.DatetimeIndex(frame["train_end"]),
+        residuals=banks,
+    )
+    return forecasts, frame[step_columns("y", horizon)].to_numpy(dtype=np.float64)
+
+
+def _bank_key(key: Any) -> tuple[int, int, str]:
+    fold, seed, symbol = key
+    return int(fold), int(seed), str(symbol)
