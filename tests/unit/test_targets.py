@@ -1,0 +1,21 @@
+"""The target by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from qtrade.features.targets import log_returns
+from qtrade.types import Bars
+
+
+def test_log_returns_of_three_bars() -> None:
+    index = pd.date_range("2020-01-01", periods=3, freq="D", tz="UTC")
+    price = pd.DataFrame({"A": [100.0, 110.0, 99.0], "B": [8.0, 4.0, 4.0]}, index=index)
+    bars = Bars(price, price, price, price, price, interval="1d", calendar="XNYS", periods_per_year=252)
+
+    returns = log_returns(bars)
+
+    assert returns.dtype == np.float64
+    assert np.isnan(returns[0]).all()
+    np.testing.assert_allclose(returns[1:], [[math.log(1.1), math.log(0.5)], [math.log(0.9), 0.0]], rtol=1e-15)
