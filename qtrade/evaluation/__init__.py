@@ -1,0 +1,1 @@
+"""What forecasts are worth: skill against naive forecasts, tests that survive overlapping labels, and a verdict."""

@@ -1,0 +1,116 @@
+"""The first line of a report: the forecasts beat a naive one, or lose to it, or the data cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from qtrade.evaluation.significance import holm
+from qtrade.evaluation.skill import MIN_LABELS, HorizonSkill
+
+LEVEL = 0.05
+
+Headline = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A headline, the one sentence that explains it, the evidence, and the horizon that decided, if one did."""
+
+    headline: Headline
+    line: str
+    reasons: tuple[str, ...]
+    horizon: int | None = None
+
+
+def verdict(skill: Sequence[HorizonSkill]) -> Verdict:
+    """Judge the forecasts of one model (gate G2: skill against the best naive forecast).
+
+    PASS
+        At some horizon the model beats the better of "no change" and "drift" at 5 %, adjusted for the number of
+        horizons, and the 95 % interval of its IC lies above zero.
+    FAIL
+        No horizon passes, and at some horizon the model is worse than the better naive forecast at 5 %, adjusted.
+    INCONCLUSIVE
+        Neither; the line then names the smallest IC that these data could have revealed, and says so where the IC is
+        positive all the same.
+    """
+    if not skill:
+        return Verdict(
+            headline="INCONCLUSIVE",
+            line="The test period is too short to judge any horizon: "
+            f"it holds fewer than {MIN_LABELS} outcomes that do not overlap.",
+            reasons=(),
+        )
+    adjusted = holm([one.vs_best.p for one in skill])
+    better = [
+        one
+        for one, p in zip(skill, adjusted, strict=True)
+        if p < LEVEL and one.vs_best.r2 > 0 and one.correlation is not None and one.correlation.low > 0
+    ]
+    worse = [one for one, p in zip(skill, adjusted, strict=True) if p < LEVEL and one.vs_best.r2 < 0]
+    reasons = tuple(_reason(one, p) for one, p in zip(skill, adjusted, strict=True))
+    if better:
+        best = max(better, key=lambda one: one.vs_best.r2)
+        line = f"The forecasts beat the best naive forecast {_bars(better)} ahead: {_error(best, better)}"
+        if worse:
+            line += f", but {_bars(worse)} ahead they are worse than naive"
+        return Verdict("PASS", f"{line}.", reasons, best.horizon)
+    if worse:
+        worst = min(worse, key=lambda one: one.vs_best.r2)
+        line = f"The forecasts are worse than a naive one {_bars(worse)} ahead: {_error(worst, worse)}"
+        return Verdict("FAIL", f"{line}.", reasons, worst.horizon)
+    if all(one.correlation is None for one in skill):
+        line = "These forecasts never vary, so there is nothing to judge: they are a naive forecast themselves."
+        return Verdict("INCONCLUSIVE", line, reasons)
+    chances = holm([1.0 if one.correlation is None else one.correlation.p for one in skill])
+    leaning = [
+        one
+        for one, p in zip(skill, chances, strict=True)
+        if p < LEVEL and one.correlation is not None and one.correlation.ic > 0
+    ]
+    start = (
+        f"The forecasts lean the right way {_bars(leaning)} ahead, but their errors are not smaller than naive ones"
+        if leaning
+        else "These data cannot tell the forecasts from luck, which is neither a yes nor a no"
+    )
+    line = f"{start}; a correlation of forecast and outcome (IC) below {_range(skill)} would probably go unseen here."
+    return Verdict("INCONCLUSIVE", line, reasons)
+
+
+def _error(one: HorizonSkill, among: Sequence[HorizonSkill]) -> str:
+    where = f"at {_bars([one])} " if len(among) > 1 else ""
+    size = f"{abs(one.vs_best.r2):.1%} {'smaller' if one.vs_best.r2 > 0 else 'larger'}"
+    return f"{where}their squared error is {size} than when assuming {_naive(one)}, more than chance explains"
+
+
+def _range(skill: Sequence[HorizonSkill]) -> str:
+    """Say what could have been seen at the sharpest horizon, and at the bluntest."""
+    low, high = (pick(skill, key=lambda one: one.detectable_ic) for pick in (min, max))
+    text = f"{low.detectable_ic:.2f} at {_bars([low])}"
+    return text if low is high else f"{text}, or {high.detectable_ic:.2f} at {_bars([high])},"
+
+
+def _reason(one: HorizonSkill, p: float) -> str:
+    best = one.vs_best
+    chance = f"{p:.3f}" if p >= 0.001 else "below 0.001"
+    text = (
+        f"{_bars([one])} ahead: R² {best.r2:+.2%} against {_naive(one)} "
+        f"(95% interval {best.r2_low:+.2%} to {best.r2_high:+.2%}, adjusted p {chance})"
+    )
+    if one.correlation is None:
+        return f"{text}; the forecasts never vary, so they have no IC"
+    ic = one.correlation
+    return f"{text}; IC {ic.ic:+.3f} ({ic.low:+.3f} to {ic.high:+.3f}), smallest visible {one.detectable_ic:.2f}"
+
+
+def _naive(one: HorizonSkill) -> str:
+    return "no change" if one.vs_best is one.vs_zero else "the average drift"
+
+
+def _bars(skill: Sequence[HorizonSkill]) -> str:
+    """Name horizons in words: ``1 bar``, ``6 and 24 bars``."""
+    *others, last = [str(one.horizon) for one in skill]
+    text = f"{', '.join(others)} and {last}" if others else last
+    return f"{text} bar" if text == "1" else f"{text} bars"

@@ -1,0 +1,308 @@
+"""The report: plain values in, one HTML file out, which needs no network and runs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from qtrade.evaluation.skill import MIN_LABELS, Comparison, HorizonSkill
+from qtrade.evaluation.verdict import LEVEL, Verdict
+from qtrade.files import write_text
+from qtrade.report import figures
+from qtrade.report.text import UNKNOWN, Cell, Table, Tone, interval, metric_cell, metric_table, number, p_value
+from qtrade.types import Bars, Float64Array, Forecasts
+
+# Names of the columns of the fold table that the pipeline fills; any other column keeps its own.
+FOLD_COLUMNS: Mapping[str, str] = {
+    "number": "Fold",
+    "train_start": "Trained from",
+    "train_end": "until",
+    "test_start": "Tested from",
+    "test_end": "until",
+    "origins": "Test origins",
+    "epochs": "Epochs",
+    "best_validation_loss": "Best validation loss",
+    "seconds": "Seconds",
+    "constant_columns": "Constant features",
+}
+
+# Ranks of the forecasts shown, as the share of all forecasts that came closer.
+_EXAMPLES = (("A good one", 0.1), ("A typical one", 0.5), ("A bad one", 0.9))
+
+
+@dataclass(frozen=True, eq=False)
+class StrategyReport:
+    """One backtest and buy-and-hold over the same bars.
+
+    Attributes
+    ----------
+    name, params
+        The strategy and its parameters.
+    equity, benchmark
+        Account value at each close of the test period, of the strategy and of buy-and-hold, on one UTC index.
+    metrics, benchmark_metrics
+        Their numbers by name, None where undefined (see `qtrade.report.text.METRICS` for names and units).
+    """
+
+    name: str
+    params: Mapping[str, object]
+    equity: pd.Series
+    benchmark: pd.Series
+    metrics: Mapping[str, float | None]
+    benchmark_metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class ReportInput:
+    """Everything a report tells, as plain values.
+
+    Attributes
+    ----------
+    title, run_name
+        Heading, and the name of the run folder.
+    generated
+        UTC stamp to print; passed in, so that the same input gives the same file.
+    source
+        Where the bars came from.
+    bars
+        All bars of the run.
+    data_hash
+        Fingerprint of the bars.
+    model
+        Name of the main model, a key of `skill`.
+    verdict
+        Of the main model.
+    skill
+        Skill per horizon of each model that forecast the same origins.
+    forecasts, actual
+        Seed-mean forecasts of the main model, and the (N, H) log returns that happened; NaN where not known yet.
+    costs
+        What a trade was assumed to cost and when it was filled, in words.
+    backtests
+        Strategies on these forecasts, the most important first.
+    folds
+        One row per fold, with the columns of `FOLD_COLUMNS` and any others.
+    config_toml
+        Resolved configuration.
+    commands
+        What to type to get this report again.
+    notes
+        What happened to the data on the way, such as features dropped.
+    """
+
+    title: str
+    run_name: str
+    generated: str
+    source: str
+    bars: Bars
+    data_hash: str
+    model: str
+    verdict: Verdict
+    skill: Mapping[str, tuple[HorizonSkill, ...]]
+    forecasts: Forecasts
+    actual: Float64Array
+    costs: str
+    backtests: tuple[StrategyReport, ...]
+    folds: pd.DataFrame
+    config_toml: str
+    commands: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def write_report(report: ReportInput, path: Path) -> None:
+    """Render a report and write it atomically."""
+    write_text(path, render(report))
+
+
+def render(report: ReportInput) -> str:
+    """Render a report as one HTML document. Names and texts from outside are escaped; only figures are markup."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__package__).joinpath("template.html").read_text("utf-8"))
+    skill = report.skill[report.model]
+    return template.render(
+        report=report,
+        period=_period(report.bars.index),
+        test_period=_period(report.forecasts.origin),
+        last_bar=f"{report.bars.index[-1]:%Y-%m-%d}",
+        tone={"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "open"}[report.verdict.headline],
+        tiles=_tiles(report),
+        skill_figures=[Markup(figures.skill_r2(skill)), Markup(figures.skill_ic(skill))] if skill else [],
+        skill_table=_skill_table(report.model, skill),
+        model_table=_model_table(report) if len(report.skill) > 1 else None,
+        min_labels=MIN_LABELS,
+        fans=_fans(report),
+        has_bands=bool(report.forecasts.residuals),
+        backtests=[_backtest(report, position) for position in range(len(report.backtests))],
+        fold_table=_fold_table(report.folds),
+    )
+
+
+def _tiles(report: ReportInput) -> list[tuple[str, Cell]]:
+    """Key numbers: skill at the horizon that decided, or else the longest; then the first strategy and buy-and-hold."""
+    tiles: list[tuple[str, Cell]] = []
+    skill = {one.horizon: one for one in report.skill[report.model]}
+    if skill:
+        shown = skill[report.verdict.horizon or max(skill)]
+        ahead = _ahead(shown.horizon)
+        tiles.append((f"R² vs best naive, {ahead}", _r2_cell(shown.vs_best)))
+        tiles.append((f"Correlation (IC), {ahead}", _ic_cell(shown)))
+        visible = Cell(number(shown.detectable_ic, "ratio"), f"{number(shown.n_eff, 'count')} independent forecasts")
+        tiles.append((f"Smallest visible IC, {ahead}", visible))
+    if report.backtests:
+        first = report.backtests[0]
+        for key, label in (
+            ("net_annual_return", "Net return per year"),
+            ("sharpe", "Sharpe ratio, net"),
+            ("max_drawdown", "Deepest drawdown"),
+        ):
+            own, hold = metric_cell(first.metrics, key), metric_cell(first.benchmark_metrics, key)
+            notes = (own.note, f"buy and hold {hold.text} {hold.note}".strip())
+            tiles.append((f"{label}, {first.name}", Cell(own.text, "; ".join(filter(None, notes)))))
+    return tiles
+
+
+def _skill_table(model: str, skill: tuple[HorizonSkill, ...]) -> Table:
+    return Table(
+        caption=f"Skill of {model} on cumulative log returns, out of sample",
+        columns=(
+            "Bars ahead",
+            "Test origins",
+            "R² vs no change",
+            "R² vs drift",
+            "IC",
+            "Rank IC",
+            "Smallest visible IC",
+            "Right direction",
+            "MAE",
+            "RMSE",
+            "In 80% interval",
+        ),
+        rows=tuple(
+            (
+                Cell(str(one.horizon)),
+                Cell(number(one.origins, "count"), f"worth {number(one.n_eff, 'count')}"),
+                _r2_cell(one.vs_zero),
+                _r2_cell(one.vs_drift),
+                _ic_cell(one),
+                Cell(number(one.correlation.rank if one.correlation else None, "signed", 3)),
+                Cell(number(one.detectable_ic, "ratio")),
+                Cell(number(one.right_direction, "percent", 1), f"{number(one.up_share, 'percent', 1)} up"),
+                Cell(number(one.mae, "percent", 3), f"naive\n{number(one.naive_mae, 'percent', 3)}"),
+                Cell(number(one.rmse, "percent", 3), f"naive\n{number(one.naive_rmse, 'percent', 3)}"),
+                Cell(number(one.coverage80, "percent", 1)),
+            )
+            for one in skill
+        ),
+    )
+
+
+def _model_table(report: ReportInput) -> Table:
+    """R² of every model against no change, and its IC, per horizon; the main model first."""
+    names = [report.model, *sorted(set(report.skill) - {report.model})]
+    horizons = [one.horizon for one in report.skill[report.model]]
+    rows = []
+    for name in names:
+        mine = {one.horizon: one for one in report.skill[name]}
+        cells = [_brief_cell(mine[horizon]) if horizon in mine else Cell(UNKNOWN) for horizon in horizons]
+        rows.append((Cell(name), *cells))
+    return Table(
+        caption="All models of this run on the same origins: R² vs no change, with the IC below it",
+        columns=("Model", *map(_ahead, horizons)),
+        rows=tuple(rows),
+    )
+
+
+def _fold_table(folds: pd.DataFrame) -> Table:
+    return Table(
+        caption="Walk-forward folds",
+        columns=tuple(FOLD_COLUMNS.get(str(name), str(name)) for name in folds.columns),
+        rows=tuple(tuple(_value_cell(value) for value in row) for row in folds.itertuples(index=False, name=None)),
+    )
+
+
+def _value_cell(value: object) -> Cell:
+    if isinstance(value, pd.Timestamp):
+        return Cell(_stamp(value))
+    if isinstance(value, float | np.floating):
+        return Cell(number(float(value), "plain"))
+    return Cell(str(value))
+
+
+def _r2_cell(comparison: Comparison) -> Cell:
+    tone: Tone = "" if comparison.p_holm >= LEVEL else "good" if comparison.r2 > 0 else "bad"
+    bounds = interval(comparison.r2_low, comparison.r2_high, "signed_percent", 1)
+    return Cell(number(comparison.r2, "signed_percent", 2), f"{bounds}\n{p_value(comparison.p_holm)}", tone)
+
+
+def _ic_cell(one: HorizonSkill) -> Cell:
+    ic = one.correlation
+    if ic is None:
+        return Cell(UNKNOWN, "forecasts never vary")
+    tone: Tone = "" if ic.p >= LEVEL else "good" if ic.ic > 0 else "bad"
+    return Cell(number(ic.ic, "signed", 3), f"{interval(ic.low, ic.high, 'signed')}\n{p_value(ic.p)}", tone)
+
+
+def _brief_cell(one: HorizonSkill) -> Cell:
+    ic = number(one.correlation.ic if one.correlation else None, "signed", 3)
+    r2 = _r2_cell(one.vs_zero)
+    return Cell(r2.text, f"IC {ic}", r2.tone)
+
+
+def _fans(report: ReportInput) -> list[dict[str, object]]:
+    """Draw the forecasts that rank at `_EXAMPLES` by the root mean squared error of their cumulative path."""
+    forecasts, bars = report.forecasts, report.bars
+    error = np.sqrt(np.mean((np.cumsum(report.actual, axis=1) - forecasts.cumulative()) ** 2, axis=1))
+    known = np.nonzero(np.isfinite(error))[0]
+    if len(known) == 0:
+        return []
+    # A stable sort gives ties, which a market that stands still has, one order.
+    ranked = known[np.argsort(error[known], kind="stable")]
+    fans: list[dict[str, object]] = []
+    for position, (label, share) in enumerate(_EXAMPLES):
+        row = int(ranked[round(share * (len(ranked) - 1))])
+        symbol, origin = str(forecasts.symbol[row]), forecasts.origin[row]
+        chosen = np.arange(len(forecasts)) == row
+        past = bars.close.loc[:origin, symbol].to_numpy(dtype=np.float64)[-2 * forecasts.horizon :]
+        drawn = figures.fan(forecasts.where(chosen), report.actual[row], past, f"fan{position}")
+        closer = f"{share:.0%} of all forecasts came closer"
+        fans.append({"label": label, "where": f"{symbol}, {_stamp(origin)}: {closer}", "figure": Markup(drawn)})
+    return fans
+
+
+def _backtest(report: ReportInput, position: int) -> dict[str, object]:
+    one = report.backtests[position]
+    starts = pd.DatetimeIndex(report.folds["test_start"])
+
+    def drawn(key: str, *, narrow: bool) -> Markup:
+        return Markup(figures.equity(one.equity, one.benchmark, starts, f"{key}{position}", narrow=narrow))
+
+    return {
+        "name": one.name,
+        "params": ", ".join(f"{name} = {value}" for name, value in one.params.items()),
+        "wide": drawn("wide", narrow=False),
+        "narrow": drawn("narrow", narrow=True),
+        "table": metric_table(
+            f"{one.name} and buy and hold over the same bars",
+            {one.name: one.metrics, "Buy and hold": one.benchmark_metrics},
+        ),
+    }
+
+
+def _ahead(horizon: int) -> str:
+    return f"{horizon} {'bar' if horizon == 1 else 'bars'} ahead"
+
+
+def _period(index: pd.DatetimeIndex) -> str:
+    return f"{index.min():%Y-%m-%d} to {index.max():%Y-%m-%d}"
+
+
+def _stamp(moment: pd.Timestamp) -> str:
+    """Write a session as its date, and a moment within a day with its time."""
+    return f"{moment:%Y-%m-%d}" if moment == moment.normalize() else f"{moment:%Y-%m-%d %H:%M}"

@@ -1,0 +1,118 @@
+"""How numbers are written in the report: one spelling for each kind, an en dash for what is not known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+UNKNOWN = "\N{EN DASH}"
+
+Kind = Literal["percent", "signed_percent", "ratio", "signed", "count", "plain"]
+Tone = Literal["", "good", "bad"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell: a value, a smaller note below it, and whether it is good or bad news."""
+
+    text: str
+    note: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of a row names the row."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def number(value: float | None, kind: Kind, digits: int = 2) -> str:
+    """Write a number with a true minus sign; None and NaN as an en dash.
+
+    Parameters
+    ----------
+    value
+        A share of one for the percent kinds.
+    kind
+        ``count`` groups thousands and has no decimals; ``plain`` keeps four significant digits; ``signed`` shows a
+        plus, too.
+    digits
+        Decimals of the percent, ratio and signed kinds.
+    """
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    if kind == "count":
+        text = f"{value:,.0f}"
+    elif kind == "plain":
+        text = f"{value:.4g}"
+    elif kind == "ratio":
+        text = f"{value:.{digits}f}"
+    elif kind == "signed":
+        text = f"{value:+.{digits}f}"
+    elif kind == "percent":
+        text = f"{100 * value:.{digits}f}%"
+    else:
+        text = f"{100 * value:+.{digits}f}%"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def interval(low: float | None, high: float | None, kind: Kind, digits: int = 2) -> str:
+    """Write a 95% interval as ``[low, high]``."""
+    return f"[{number(low, kind, digits)},\N{NO-BREAK SPACE}{number(high, kind, digits)}]"
+
+
+def p_value(p: float) -> str:
+    """Write a p-value, without pretending to know the tiny ones."""
+    return f"p\N{NO-BREAK SPACE}{p:.3f}" if p >= 0.001 else "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001"
+
+
+# Order, names and units of the numbers of a backtest. What is not listed is shown under its own name.
+METRICS: Mapping[str, tuple[str, Kind]] = {
+    "gross_annual_return": ("Gross return per year", "signed_percent"),
+    "cost_annual": ("Costs per year", "percent"),
+    "net_annual_return": ("Net return per year", "signed_percent"),
+    "sharpe": ("Sharpe ratio, net", "ratio"),
+    "annual_volatility": ("Volatility per year", "percent"),
+    "max_drawdown": ("Deepest drawdown", "percent"),
+    "max_drawdown_bars": ("Its length, bars", "count"),
+    "total_return": ("Net return, whole period", "signed_percent"),
+    "cagr": ("Net growth per year, compounded", "signed_percent"),
+    "exposure": ("Average share of equity invested", "percent"),
+    "turnover_per_year": ("Turnover per year, times equity", "ratio"),
+    "trades": ("Fills", "count"),
+    "paid_cost_bps": ("Cost paid per trade, bp", "ratio"),
+    "breakeven_cost_bps": ("Cost that would eat the gross profit, bp", "ratio"),
+    "hit_rate": ("Bars that gained, of those that moved", "percent"),
+    "bars": ("Bars", "count"),
+    "years": ("Years", "ratio"),
+}
+# Shown inside the Sharpe ratio's own cell, never apart from it.
+_WITHIN = ("sharpe_se", "sharpe_low", "sharpe_high")
+
+
+def metric_cell(metrics: Mapping[str, float | None], key: str) -> Cell:
+    """Write one number of a backtest; a Sharpe ratio carries its 95% interval with it."""
+    _, kind = METRICS.get(key, (key, "plain"))
+    text = number(metrics.get(key), kind, 1 if kind in ("percent", "signed_percent") else 2)
+    if key == "sharpe" and text != UNKNOWN:
+        return Cell(text, interval(metrics.get("sharpe_low"), metrics.get("sharpe_high"), "ratio"))
+    return Cell(text)
+
+
+def metric_table(caption: str, columns: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """Put backtests side by side, one column each, in the order of `METRICS`; unknown numbers come last."""
+    present = {key for metrics in columns.values() for key in metrics} - set(_WITHIN)
+    keys = [key for key in METRICS if key in present] + sorted(present - set(METRICS))
+    return Table(
+        caption=caption,
+        columns=("", *columns),
+        rows=tuple(
+            (Cell(METRICS[key][0] if key in METRICS else key), *(metric_cell(one, key) for one in columns.values()))
+            for key in keys
+        ),
+    )
