@@ -1,0 +1,1 @@
+"""What decided weights would have earned: costs, the vectorbt engine, a plain reference loop, metrics."""

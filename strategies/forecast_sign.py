@@ -1,0 +1,29 @@
+"""Hold each symbol in the direction of its forecast, while the forecast says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from qtrade.types import Bars, Forecasts
+
+
+@dataclass(frozen=True)
+class ForecastSign:
+    """Long where the expected return is above the threshold, short where it is below its negative, otherwise flat."""
+
+    step: int = 24
+    """Bars ahead at which the expected return is read."""
+    threshold: float = 0.0
+    """Cumulative log return over `step` bars that is too small to act on."""
+    long_only: bool = False
+    """Stay flat instead of going short."""
+
+    def weights(self, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
+        """Return 1/S, 0 or -1/S for each symbol; a bar without a forecast is flat."""
+        expected = forecasts.expected(self.step).reindex(index=bars.index, columns=bars.symbols)
+        direction = (expected > self.threshold).astype(float)
+        if not self.long_only:
+            direction -= (expected < -self.threshold).astype(float)
+        return direction / len(bars.symbols)

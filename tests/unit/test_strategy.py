@@ -1,0 +1,353 @@
+"""Loading a strategy file, its parameters, and what becomes of a bad one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import qtrade.strategy
+from qtrade.errors import IntegrityError, UsageError
+from qtrade.strategy import (
+    LoadedStrategy,
+    ParamValue,
+    audit,
+    decide,
+    list_strategies,
+    load_strategy,
+    strategy_folders,
+)
+from qtrade.types import Bars, Forecasts
+
+SHIPPED = [Path(qtrade.strategy.__file__).parents[1] / "strategies"]
+
+GOOD = '''"""Half of everything.
+
+More words.
+"""
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import Literal
+import pandas as pd
+
+class _Helper:
+    pass
+
+@dataclass(frozen=True)
+class Half:
+    share: float = 0.5
+    count: int = 3
+    quiet: bool = False
+    label: str = "x"
+    side: Literal["long", "short"] = "long"
+
+    def weights(self, bars, forecasts):
+        return pd.DataFrame(self.share / len(bars.symbols), index=bars.index, columns=bars.symbols)
+'''
+
+HEAD = """from dataclasses import dataclass
+import numpy as np
+import pandas as pd
+
+@dataclass(frozen=True)
+class Mine:
+    def weights(self, bars, forecasts):
+        flat = pd.DataFrame(0.0, index=bars.index, columns=bars.symbols)
+"""
+
+
+def make_market(length: int = 60, symbols: tuple[str, ...] = ("A", "B"), seed: int = 0) -> tuple[Bars, Forecasts]:
+    """Bars, and a forecast of six steps for every symbol and bar of their second half."""
+    generator = np.random.default_rng(seed)
+    index = pd.date_range("2024-01-01", periods=length, tz="UTC")
+    close = pd.DataFrame(
+        np.exp(generator.normal(0, 0.02, (length, len(symbols))).cumsum(axis=0)), index=index, columns=list(symbols)
+    )
+    origin = index[length // 2 :].repeat(len(symbols))
+    rows = len(origin)
+    forecasts = Forecasts(
+        path=generator.normal(0, 0.01, (rows, 6)),
+        symbol=np.tile(np.array(symbols, dtype=object), rows // len(symbols)),
+        origin=origin,
+        fold=np.zeros(rows, dtype=np.int64),
+        seed=np.zeros(rows, dtype=np.int64),
+        train_end=index[[length // 4]].repeat(rows),
+        residuals={(0, 0, symbol): np.zeros((3, 6)) for symbol in symbols},
+    )
+    bars = Bars(
+        open=close,
+        high=close,
+        low=close,
+        close=close,
+        volume=close,
+        interval="1d",
+        calendar="24/7",
+        periods_per_year=365,
+    )
+    return bars, forecasts
+
+
+def write(folder: Path, text: str, name: str = "mine.py") -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def mine(folder: Path, body: str) -> LoadedStrategy:
+    """A strategy whose `weights` ends in `body`, with a `flat` frame of zeros at hand."""
+    return load_strategy(write(folder, HEAD + "".join(f"        {line}\n" for line in body.split("\n"))), {}, [])
+
+
+def refused(call: Any, *arguments: Any, **options: Any) -> str:
+    """The message of the usage error that the call must raise."""
+    with pytest.raises(UsageError) as caught:
+        call(*arguments, **options)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_a_path_loads_with_its_defaults(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    loaded = load_strategy(path, {}, [])
+    assert (loaded.name, loaded.path) == ("mine", Path(path))
+    assert loaded.params == {"share": 0.5, "count": 3, "quiet": False, "label": "x", "side": "long"}
+    assert loaded.sha256 == hashlib.sha256(GOOD.encode()).hexdigest()
+    assert not (tmp_path / "__pycache__").exists()
+    bars, forecasts = make_market()
+    assert (decide(loaded, bars, forecasts) == 0.25).all(axis=None)
+
+
+def test_parameters_are_read_from_text_or_taken_typed(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    text: dict[str, ParamValue] = {"share": "1e-1", "count": "4", "quiet": "TRUE", "label": "7", "side": "short"}
+    typed: dict[str, ParamValue] = {"share": 0.1, "count": 4, "quiet": True, "label": "7", "side": "short"}
+    assert load_strategy(path, text, []).params == load_strategy(path, typed, []).params == typed
+    whole = load_strategy(path, {"share": 1}, []).params["share"]
+    assert (whole, type(whole)) == (1.0, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("share", "much", "float"),
+        ("share", "nan", "float"),
+        ("share", True, "float"),
+        ("share", 10**400, "float"),
+        ("count", "1.5", "int"),
+        ("count", 3.0, "int"),
+        ("count", True, "int"),
+        ("count", [3], "int"),
+        ("quiet", "no", "bool"),
+        ("quiet", 1, "bool"),
+        ("label", 7, "str"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, name: str, value: Any, kind: str) -> None:
+    message = refused(load_strategy, write(tmp_path, GOOD), {name: value}, [])
+    assert f"parameter '{name}' must be of type {kind}" in message
+
+
+def test_a_literal_takes_only_its_options(tmp_path: Path) -> None:
+    message = refused(load_strategy, write(tmp_path, GOOD), {"side": "shrot"}, [])
+    assert "cannot be 'shrot'" in message
+    assert "did you mean 'short'?" in message
+
+
+def test_an_unknown_parameter_names_the_nearest(tmp_path: Path) -> None:
+    assert "did you mean 'share'?" in refused(load_strategy, write(tmp_path, GOOD), {"shares": 1}, [])
+    assert "it has none" in refused(load_strategy, "buy_and_hold", {"step": 1}, SHIPPED)
+
+
+def test_an_unknown_name_names_the_nearest() -> None:
+    message = refused(load_strategy, "forcast_sign", {}, SHIPPED)
+    assert "did you mean 'forecast_sign'?" in message
+    assert "qtrade strategies" in message
+
+
+def test_the_first_folder_with_a_name_wins(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, "forecast_sign.py")
+    assert "share" in load_strategy("forecast_sign", {}, [tmp_path, *SHIPPED]).params
+    assert "threshold" in load_strategy("forecast_sign", {}, [*SHIPPED, tmp_path]).params
+    assert "threshold" in load_strategy("forecast_sign", {}, [tmp_path / "absent", *SHIPPED]).params
+
+
+def test_the_folders_are_the_current_one_and_what_comes_with_qtrade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "strategies").mkdir()
+    write(tmp_path / "strategies", GOOD, "own.py")
+    names = [info.name for info in list_strategies(strategy_folders())]
+    assert names == ["buy_and_hold", "forecast_sign", "own", "path_momentum"]
+
+
+def test_the_list_shows_summary_and_typed_parameters(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    (info,) = list_strategies([tmp_path])
+    assert (info.name, info.summary, info.problem) == ("mine", "Half of everything.", "")
+    assert [(p.name, p.kind, p.default) for p in info.parameters] == [
+        ("share", "float", 0.5),
+        ("count", "int", 3),
+        ("quiet", "bool", False),
+        ("label", "str", "x"),
+        ("side", "Literal['long', 'short']", "long"),
+    ]
+
+
+def test_a_broken_file_is_listed_with_its_problem_and_hides_no_other(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    write(tmp_path, "def (", "broken.py")
+    write(tmp_path, "def (", "_hidden.py")
+    broken, good = list_strategies([tmp_path])
+    assert "SyntaxError" in broken.problem
+    assert not good.problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x = 1\ndef weights(:\n    pass\n", ["SyntaxError", "line 2: def weights(:"]),
+        ("import nothing_of_this_name\n", ["ModuleNotFoundError", "line 1: import nothing_of_this_name"]),
+        ("x = 1\n\ny = x / 0\n", ["ZeroDivisionError: division by zero", "line 3: y = x / 0"]),
+        ("import sys\nsys.exit(0)\n", ["SystemExit", "line 2: sys.exit(0)"]),
+        ("x = 1\n", ["must define one class, and defines none", "forecast_sign.py"]),
+        (GOOD + "class Other:\n    pass\n", ["defines Half, Other", "underscore"]),
+        (GOOD.replace("(frozen=True)", ""), ["line 14: 'Half' is not a frozen dataclass", "@dataclass(frozen=True)"]),
+        (GOOD.replace("@dataclass(frozen=True)", ""), ["'Half' is not a frozen dataclass"]),
+        (GOOD.replace("def weights", "def weight"), ["line 14: 'Half' has no method weights"]),
+        (GOOD.replace("share: float = 0.5", "share: float"), ["'share' has no default", "share: float = ..."]),
+        (GOOD.replace("float = 0.5", "list[int] = None"), ["'share' must be of type bool, int", "not list[int]"]),
+        (GOOD.replace("float = 0.5", "Fraction = 0.5"), ["types cannot be understood", "NameError"]),
+        (GOOD.replace("float = 0.5", 'float = "a"'), ["'share' must be of type float, not 'a'"]),
+    ],
+)
+def test_a_bad_file_is_a_usage_error_that_shows_its_line(tmp_path: Path, text: str, expected: list[str]) -> None:
+    message = refused(load_strategy, write(tmp_path, text), {}, [])
+    assert "mine.py" in message
+    for part in expected:
+        assert part in message
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_bytes(b"\xff\xfe\x00\x01")
+    assert "cannot be loaded" in refused(load_strategy, str(tmp_path / "mine.py"), {}, [])
+
+
+def test_an_absent_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert "No such file" in refused(load_strategy, str(tmp_path / "absent.py"), {}, [])
+    assert "cannot read" in refused(load_strategy, str(tmp_path), {}, [])
+
+
+def test_a_parameter_refused_by_the_strategy_itself_shows_why(tmp_path: Path) -> None:
+    check = (
+        "    def __post_init__(self):\n        if self.count < 1:\n            raise ValueError('count is too low')\n"
+    )
+    path = write(tmp_path, GOOD.replace("    def weights", check + "    def weights"))
+    message = refused(load_strategy, path, {"count": 0}, [])
+    assert "count is too low" in message
+    assert "line 23: raise ValueError" in message
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("return flat.to_numpy()", ["returned ndarray, not a DataFrame"]),
+        ("return None", ["returned NoneType, not a DataFrame"]),
+        ("return flat[1:]", ["wanted 60 rows of A, B from 2024-01-01", "got 59 rows of A, B from 2024-01-02"]),
+        ("return flat[['B', 'A']]", ["got 60 rows of B, A", "reindex"]),
+        ("return flat[:0]", ["got 0 rows of A, B"]),
+        ("return flat.astype(str) + 'x'", ["are not numbers", "0.0x"]),
+        ("flat.iloc[3, 1] = np.nan\nreturn flat", ["the weight nan of B at 2024-01-04", "1 of 60 bars"]),
+        ("flat.iloc[4, 0] = -np.inf\nreturn flat", ["the weight -inf of A at 2024-01-05"]),
+        ("flat.iloc[5:, 0] = 1.5\nreturn flat", ["the weight 1.5 of A at 2024-01-06", "outside [-1, 1]", "55 of 60"]),
+        ("flat.iloc[6, :] = -0.6\nreturn flat", ["of A at 2024-01-07", "absolute sum exceed 1"]),
+        ("return flat.loc['never']", ["KeyError", "line 9: return flat.loc['never']"]),
+        ("raise SystemExit(3)", ["SystemExit: 3", "line 9"]),
+        ("return forecasts.expected(7)", ["step 7 lies outside the forecast path", "from 1 to 6"]),
+    ],
+)
+def test_bad_weights_are_a_usage_error_that_says_where(tmp_path: Path, body: str, expected: list[str]) -> None:
+    message = refused(decide, mine(tmp_path, body), *make_market())
+    for part in expected:
+        assert part in message
+
+
+def test_equal_parts_that_sum_to_a_bit_more_than_one_are_fine() -> None:
+    market = make_market(symbols=tuple(f"S{number}" for number in range(20)))
+    weights = decide(load_strategy("buy_and_hold", {}, SHIPPED), *market)
+    assert weights.to_numpy()[0].sum() > 1
+
+
+def test_a_strategy_cannot_change_what_it_is_judged_by(tmp_path: Path) -> None:
+    body = "bars.close.iloc[:] = 1.0\nforecasts.path[:] = 0.0\nreturn flat"
+    bars, forecasts = make_market()
+    before, path = bars.fingerprint(), forecasts.path.copy()
+    decide(mine(tmp_path, body), bars, forecasts)
+    assert bars.fingerprint() == before
+    np.testing.assert_array_equal(forecasts.path, path)
+
+
+def test_an_edited_file_is_read_anew(tmp_path: Path) -> None:
+    bars, forecasts = make_market()
+    for value in (0.1, 0.2):
+        assert (decide(mine(tmp_path, f"return flat + {value}"), bars, forecasts) == value).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return flat.mask(bars.close.shift(-1) > bars.close, 0.5)",
+        "return flat.mask(bars.close > bars.close.mean(), 0.5)",
+        "return flat + 0.1 / bars.volume.max()",
+        "return flat.mask(forecasts.expected(1).reindex(bars.index).shift(-1) > 0, 0.5)",
+        "return flat + 0.1 * len(bars) / 60",
+        "return flat + 0.1 * len({key[0] for key in forecasts.residuals})",
+    ],
+)
+def test_audit_finds_a_strategy_that_looks_ahead(tmp_path: Path, body: str) -> None:
+    bars, forecasts = make_market()
+    # A second fold in the last ten bars, so that its residuals are of the future for most cuts.
+    late = np.asarray(forecasts.origin >= bars.index[-10]).astype(np.int64)
+    banks = {(fold, 0, symbol): np.zeros((3, 6)) for fold in (0, 1) for symbol in "AB"}
+    forecasts = dataclasses.replace(forecasts, fold=late, residuals=banks)
+    with pytest.raises(IntegrityError, match=r"'mine': the weight of [AB] at 2024-.* moves") as caught:
+        audit(mine(tmp_path, body), bars, forecasts, seed=1)
+    assert caught.value.exit_code == 4
+    assert "it looks ahead" in str(caught.value)
+
+
+def test_audit_finds_a_leak_that_waits_for_a_rare_move_by_making_one_up(tmp_path: Path) -> None:
+    bars, forecasts = make_market()
+    loaded = mine(tmp_path, "return flat.mask(bars.close.shift(-1) > 1.2 * bars.close, 0.5)")
+    assert (decide(loaded, bars, forecasts) == 0).all(axis=None)
+    with pytest.raises(IntegrityError, match=r"from 0 to 0\.5 when the future of .* is changed"):
+        audit(loaded, bars, forecasts, seed=1, cuts=20)
+
+
+def test_audit_finds_a_strategy_that_is_not_deterministic(tmp_path: Path) -> None:
+    loaded = mine(tmp_path, "return flat + np.random.default_rng().uniform(0, 0.1)")
+    with pytest.raises(IntegrityError, match="when it is asked twice") as caught:
+        audit(loaded, *make_market(), seed=1)
+    assert "not deterministic" in str(caught.value)
+
+
+def test_audit_accepts_a_causal_strategy_of_bars_and_forecasts(tmp_path: Path) -> None:
+    body = """known = forecasts.expected(6).reindex(bars.index).notna()
+return flat.mask(bars.close > bars.close.rolling(5).mean(), 0.5) * known"""
+    audit(mine(tmp_path, body), *make_market(), seed=1, cuts=20)
+
+
+def test_audit_says_when_a_strategy_fails_only_without_the_future(tmp_path: Path) -> None:
+    message = refused(audit, mine(tmp_path, "bars.close.iloc[59]\nreturn flat"), *make_market(), seed=1)
+    assert "failed while deciding, when the future of 2024-" in message
+    assert "IndexError" in message
+
+
+def test_audit_of_a_single_bar_has_no_future_to_remove() -> None:
+    bars, forecasts = make_market()
+    audit(load_strategy("buy_and_hold", {}, SHIPPED), bars.rows(0, 1), forecasts, seed=0)
