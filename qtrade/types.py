@@ -38,7 +38,7 @@ class Bars:
         (T, S) float64 frames that share index and columns. Prices are finite and positive; volume is finite and not
         negative (zero throughout where a market reports none, as in FX).
     interval
-        Bar length in Yahoo's spelling: ``1m 2m 5m 15m 30m 60m 90m 1h 1d 5d 1wk 1mo 3mo``.
+        Bar length in Yahoo's spelling: ``1m 2m 5m 15m 30m 60m 90m 1h 1d 1wk 1mo 3mo``.
     calendar
         Name of the trading calendar (see `qtrade.calendars`).
     periods_per_year
@@ -362,14 +362,19 @@ class Forecasts:
     def sample(self, n: int, *, seed: int) -> Float64Array:
         """Draw `n` joint paths per row: the path plus whole validation residual rows, so steps stay dependent.
 
+        What is drawn for a row follows from `seed`, its symbol and its origin alone: rows beside it change nothing.
+
         Returns
         -------
         (N, n, H) float64 log returns.
         """
-        generator = np.random.default_rng(seed)
+        symbol = pd.util.hash_array(self.symbol, categorize=True)
+        row = pd.util.hash_array(self.origin.as_unit("ns").asi8.view(np.uint64) ^ symbol)
+        stream = np.arange(n, dtype=np.uint64) + np.uint64(seed) * np.uint64(n)
+        random = pd.util.hash_array((row[:, None] + pd.util.hash_array(stream)[None, :]).ravel()).reshape(-1, n)
         paths = np.empty((len(self), n, self.horizon))
         for rows, bank in self._banks():
-            drawn = generator.integers(len(bank), size=(len(rows), n))
+            drawn = random[rows] % np.uint64(len(bank))
             paths[rows] = self.path[rows, None, :] + bank[drawn]
         return paths
 
