@@ -23,11 +23,11 @@ from qtrade.windows import Rows, Samples, label_offsets, past_offsets
 class TrainConfig(Settings):
     """How a network is fitted."""
 
-    epochs: int = Field(default=8, ge=1)
+    epochs: int = Field(default=6, ge=1)
     """Passes over the fitting windows at most."""
     batch_size: int = Field(default=64, ge=1)
     """Windows per optimiser step."""
-    learning_rate: float = Field(default=5e-4, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0)
     """Step size of the first epoch."""
     schedule: Literal["type1", "cosine", "constant"] = "cosine"
     """Step size over the epochs: `type1` halves it after each (the paper's), `cosine` lets it fall to zero."""
@@ -35,7 +35,7 @@ class TrainConfig(Settings):
     """Decoupled weight decay of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest gradient norm; a longer gradient is scaled down to it."""
-    patience: int = Field(default=3, ge=1)
+    patience: int = Field(default=2, ge=1)
     """Epochs without a better validation loss after which training stops."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto` takes a CUDA GPU, else Apple's, else the CPU."""
