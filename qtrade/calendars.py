@@ -1,0 +1,192 @@
+"""When a market trades, as far as rules known in advance can tell.
+
+A calendar is ``24/7`` (crypto), ``24/5`` (currencies: Sunday to Friday, 17:00 New York time), or the code of an
+exchange in `exchange_calendars` such as ``XNYS``. The bars expected next follow from weekdays, opening hours and
+*regular* holidays. Closures nobody could know of beforehand (11 September 2001, hurricane Sandy, state funerals) are
+left out on purpose: a forecast made the day before did not know of them either.
+
+What the rules leave out, so that they stay rules: half days count as whole ones, lunch breaks as trading, today's
+hours hold for the past too, currencies have no holidays, and holidays that a ministry announces year by year (lunar
+new year in Shanghai, Singapore and Mumbai) are expected to be trading days.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from qtrade.errors import DataError, UsageError, nearest
+from qtrade.types import IntArray
+
+ALWAYS, CURRENCIES = "24/7", "24/5"
+
+INTRADAY = {
+    name: pd.Timedelta(minutes=minutes)
+    for name, minutes in {
+        "1m": 1, "2m": 2, "5m": 5, "15m": 15, "30m": 30, "60m": 60, "90m": 90, "1h": 60,
+    }.items()
+}  # fmt: skip
+LONGER_THAN_A_DAY = {"1wk": 52.0, "1mo": 12.0, "3mo": 4.0}
+INTERVALS = (*INTRADAY, "1d", *LONGER_THAN_A_DAY)
+
+_DAY = pd.Timedelta(days=1)
+_CURRENCY_ZONE = "America/New_York"
+_CURRENCY_CLOSE = pd.Timedelta(hours=17)
+_DAYS_PER_YEAR = {ALWAYS: 365.0, CURRENCIES: 260.0}
+_STOCK_DAYS_PER_YEAR = 252.0
+
+
+def periods_per_year(interval: str, calendar: str) -> float:
+    """Bars in a year of a market, by declaration.
+
+    Stocks trade 252 days a year, currencies 260, crypto 365; an intraday bar that a session cuts short counts whole.
+
+    Raises
+    ------
+    UsageError
+        If interval or calendar is unknown.
+    """
+    check_interval(interval)
+    if calendar not in _DAYS_PER_YEAR:
+        _exchange(calendar)
+    if interval in LONGER_THAN_A_DAY:
+        return LONGER_THAN_A_DAY[interval]
+    days = _DAYS_PER_YEAR.get(calendar, _STOCK_DAYS_PER_YEAR)
+    if interval == "1d":
+        return days
+    return days * len(_openings(INTRADAY[interval], calendar))
+
+
+def time_zone(calendar: str) -> str:
+    """Name the time zone in which a calendar's hours are given."""
+    if calendar == ALWAYS:
+        return "UTC"
+    return _CURRENCY_ZONE if calendar == CURRENCIES else str(_exchange(calendar).tz)
+
+
+def check_interval(interval: str) -> str:
+    """Return `interval`, or raise `UsageError` if it is not one of `INTERVALS`."""
+    if interval not in INTERVALS:
+        raise UsageError(f"unknown interval '{interval}'", fix=nearest(interval, INTERVALS))
+    return interval
+
+
+def future_positions(
+    index: pd.DatetimeIndex, horizon: int, interval: str, calendar: str
+) -> tuple[pd.DatetimeIndex, IntArray]:
+    """Find the stamps expected after every bar.
+
+    Parameters
+    ----------
+    index
+        T stamps of bars that happened, UTC.
+    horizon
+        Bars ahead H.
+
+    Returns
+    -------
+    grid
+        (G,) UTC stamps expected by the calendar's rules.
+    start
+        (T,) position in `grid` of the first stamp after each row: the H bars expected after row t are
+        ``grid[start[t] : start[t] + H]``. They depend on ``index[t]`` alone.
+    """
+    check_interval(interval)
+    grid = known_stamps(index[0], index[-1] + _margin(horizon, interval, calendar), interval, calendar)
+    start = grid.searchsorted(index, side="right").astype(np.int64)
+    assert start[-1] + horizon <= len(grid), "the margin is too small"
+    return grid, start
+
+
+def known_stamps(first: pd.Timestamp, last: pd.Timestamp, interval: str, calendar: str) -> pd.DatetimeIndex:
+    """List the stamps that a calendar's rules expect from `first` to `last`, both UTC and included.
+
+    Intraday bars are stamped at their opening; bars of a day or longer at 00:00 UTC of their session date. Weeks are
+    stamped on Mondays; months and quarters on their first day.
+    """
+    # A week on either side: local sessions may begin or end on another UTC date, and holidays move to a weekday.
+    days = pd.date_range(first.normalize() - 8 * _DAY, last.normalize() + 8 * _DAY, freq="D", tz="UTC", unit="ns")
+    if interval in INTRADAY:
+        stamps = _intraday(days, INTRADAY[interval], calendar)
+    elif interval == "1wk":
+        stamps = days[days.day_of_week == 0]
+    elif interval in LONGER_THAN_A_DAY:
+        stamps = days[(days.day == 1) & ((days.month % 3 == 1) | (interval == "1mo"))]
+    else:
+        stamps = days[_trades(days, calendar)]
+    return stamps[(stamps >= first) & (stamps <= last)]
+
+
+def _intraday(days: pd.DatetimeIndex, length: pd.Timedelta, calendar: str) -> pd.DatetimeIndex:
+    """Bar openings over whole UTC days."""
+    if calendar in (ALWAYS, CURRENCIES):
+        stamps = pd.date_range(days[0], days[-1] + _DAY, freq=length, inclusive="left", unit="ns")
+        if calendar == ALWAYS:
+            return stamps
+        # On a clock that strikes midnight at the close, "Sunday 17:00 to Friday 17:00" is Monday to Friday.
+        clock = stamps.tz_convert(_CURRENCY_ZONE).tz_localize(None) + (_DAY - _CURRENCY_CLOSE)
+        return stamps[clock.day_of_week < 5]
+    sessions = days[_trades(days, calendar)].tz_localize(None)
+    openings = (sessions.to_numpy()[:, None] + _openings(length, calendar)[None, :]).ravel()
+    return pd.DatetimeIndex(openings).tz_localize(time_zone(calendar)).tz_convert("UTC")
+
+
+def _trades(days: pd.DatetimeIndex, calendar: str) -> NDArray[np.bool_]:
+    """Whether a market is expected to trade on the dates of `days`."""
+    if calendar == ALWAYS:
+        return np.ones(len(days), dtype=np.bool_)
+    if calendar == CURRENCIES:
+        return np.asarray(days.day_of_week < 5)
+    exchange = _exchange(calendar)
+    open_weekdays = np.array([digit == "1" for digit in exchange.weekmask])
+    trades: NDArray[np.bool_] = open_weekdays[days.day_of_week]
+    rules = exchange.regular_holidays
+    if rules is not None:
+        dates = days.tz_localize(None)
+        trades &= ~dates.isin(rules.holidays(dates[0], dates[-1]))
+    return trades
+
+
+def _margin(horizon: int, interval: str, calendar: str) -> pd.Timedelta:
+    """Time that holds `horizon` bars whatever the holidays: more than twice the average, and two weeks."""
+    years = 2.5 * (horizon + 1) / periods_per_year(interval, calendar)
+    return pd.Timedelta(days=365 * years + 14)
+
+
+def _openings(length: pd.Timedelta, calendar: str) -> NDArray[np.timedelta64]:
+    """Tell when the bars of a regular session open, as time since local midnight of its date."""
+    if calendar in (ALWAYS, CURRENCIES):
+        opening, closing = pd.Timedelta(0), _DAY
+    else:
+        exchange = _exchange(calendar)
+        (_, opens), (_, closes) = exchange.open_times[-1], exchange.close_times[-1]
+        opening = pd.Timedelta(days=exchange.open_offset, hours=opens.hour, minutes=opens.minute)
+        closing = pd.Timedelta(days=exchange.close_offset, hours=closes.hour, minutes=closes.minute)
+    count = int(np.ceil((closing - opening) / length))
+    return opening.to_timedelta64() + np.arange(count) * length.to_timedelta64()
+
+
+@lru_cache(maxsize=8)
+def _exchange(calendar: str) -> Any:
+    # Slow to import, and a run on crypto or currencies never needs it.
+    import exchange_calendars
+
+    known = (ALWAYS, CURRENCIES, *exchange_calendars.get_calendar_names(include_aliases=False))
+    if calendar not in known:
+        raise UsageError(f"unknown calendar '{calendar}'", fix=nearest(calendar, known))
+    try:
+        with warnings.catch_warnings():
+            # exchange_calendars still uses names that pandas 4 will drop.
+            warnings.simplefilter("ignore", pd.errors.Pandas4Warning)
+            return exchange_calendars.get_calendar(calendar)
+    except (NotImplementedError, ValueError) as error:
+        raise DataError(
+            f"the calendar '{calendar}' cannot be used",
+            why=f"exchange_calendars and pandas {pd.__version__} do not agree: {str(error).splitlines()[0][:100]}",
+            fix="choose a listing on another exchange",
+        ) from error

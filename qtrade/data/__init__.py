@@ -1,0 +1,1 @@
+"""Where bars come from, where they are kept, and what is checked on the way."""

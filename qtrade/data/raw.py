@@ -1,0 +1,122 @@
+"""What a source delivers: the raw bars of one symbol, with the dividends and splits that explain their jumps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+
+from qtrade.errors import DataError
+from qtrade.types import BAR_FIELDS, PRICE_FIELDS
+
+ACTION_FIELDS = ("dividends", "splits")
+RAW_FIELDS = (*BAR_FIELDS, *ACTION_FIELDS)
+
+
+@dataclass(frozen=True, eq=False)
+class RawBars:
+    """Bars of one symbol as they were traded, split-adjusted but not dividend-adjusted.
+
+    Attributes
+    ----------
+    symbol, source, interval, calendar
+        Where and what they are.
+    exchange_zone
+        Time zone of the exchange.
+    frame
+        Columns `RAW_FIELDS` in float64 on a UTC index: ``dividends`` in money per share on their ex-date, ``splits`` as
+        the ratio of new shares to old, both 0 where nothing happened.
+
+    Raises
+    ------
+    DataError
+        If there are no bars, or their stamps do not increase strictly.
+    """
+
+    symbol: str
+    source: str
+    interval: str
+    calendar: str
+    exchange_zone: str
+    frame: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        index = self.frame.index
+        if tuple(self.frame.columns) != RAW_FIELDS or not isinstance(index, pd.DatetimeIndex) or str(index.tz) != "UTC":
+            raise ValueError(f"raw bars need the columns {RAW_FIELDS} on a UTC index")
+        if len(index) == 0:
+            raise DataError(
+                f"{self.symbol}: '{self.source}' has no {self.interval} bars for these dates",
+                fix="widen --start and --end, or choose another --interval",
+            )
+        if not (index.is_monotonic_increasing and index.is_unique):
+            raise DataError(f"{self.symbol}: the stamps from '{self.source}' are not in order, or repeat")
+
+
+class Source(Protocol):
+    """A place to get bars from. A new one is one class with one method, named in `qtrade.data.load.SOURCES`."""
+
+    name: ClassVar[str]
+
+    def fetch(self, symbol: str, *, interval: str, start: pd.Timestamp | None, end: pd.Timestamp | None) -> RawBars:
+        """Get the bars of one symbol from `start` (included) to `end` (excluded), both UTC; None means "all there is".
+
+        Only complete bars are returned, and none with a missing price.
+
+        Raises
+        ------
+        DataError
+            If the source does not know the symbol, has no bars for it, or does not answer.
+        """
+
+
+def between(frame: pd.DataFrame, start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
+    """Rows with ``start <= stamp < end``; None means no bound."""
+    keep = np.ones(len(frame), dtype=np.bool_)
+    if start is not None:
+        keep &= frame.index >= start
+    if end is not None:
+        keep &= frame.index < end
+    return frame[keep]
+
+
+def adjust(frame: pd.DataFrame) -> pd.DataFrame:
+    """Take dividends out of the prices, so that a return is what a holder earned.
+
+    Every price before an ex-date is multiplied by ``1 - dividend / close of the bar before``, the factor of CRSP and
+    Yahoo. Volume stays. A later dividend rewrites the *level* of the whole past, but no return: what is derived from
+    prices must not depend on their level. Within a bar longer than a day the ex-date is taken to be its beginning.
+
+    Parameters
+    ----------
+    frame
+        Columns `RAW_FIELDS`, every close positive.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns open, high, low, close, volume.
+
+    Raises
+    ------
+    DataError
+        If a dividend exceeds the price before it.
+    """
+    close, dividends = frame["close"].to_numpy(), frame["dividends"].to_numpy()
+    before = np.concatenate([[np.nan], close[:-1]])
+    step = np.where(dividends > 0, 1 - dividends / before, 1.0)
+    step[0] = 1.0  # A dividend on the first bar has no earlier price to adjust.
+    if not (step > 0).all():
+        bad = int(np.argmin(step > 0))
+        raise DataError(
+            f"the dividend {dividends[bad]} on {frame.index[bad]} is not below the close of {before[bad]} before it",
+            fix="fetch the bars again, or set data.adjust=false",
+        )
+    # factor[t] is the product of the steps of all ex-dates after t.
+    factor = np.concatenate([np.cumprod(step[::-1])[::-1][1:], [1.0]])
+    adjusted = frame[list(BAR_FIELDS)].copy()
+    for name in PRICE_FIELDS:
+        adjusted[name] = adjusted[name].to_numpy() * factor
+    return adjusted

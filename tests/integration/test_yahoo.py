@@ -1,0 +1,512 @@
+"""The real yfinance client against a stand-in for Yahoo on this machine, which speaks its chart format.
+
+Every session that yfinance opens is redirected: ``https://host/path`` becomes ``http://127.0.0.1:port/host/path``, so
+cookies, crumbs, charts and whatever else it may ask for reach the stand-in, and nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import exchange_calendars
+import numpy as np
+import pandas as pd
+import pytest
+import yfinance
+import yfinance.base
+import yfinance.cache
+import yfinance.data
+import yfinance.scrapers.history
+
+from qtrade.data import yahoo
+from qtrade.data.raw import RAW_FIELDS, RawBars
+from qtrade.data.yahoo import EXCHANGES, Retry, Yahoo
+from qtrade.errors import DataError, UsageError
+
+NEW_YORK = {"instrumentType": "EQUITY", "exchangeName": "NMS", "exchangeTimezoneName": "America/New_York"}
+LATER = "2024-06-01"
+DAYS = ("2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of the stand-in; a cut one promises more bytes than it sends."""
+
+    body: bytes
+    status: int = 200
+    cut: bool = False
+
+
+TOO_MANY = Reply(b"Too Many Requests", status=429)
+CUT = Reply(b'{"chart": {"resu', cut=True)
+
+
+@dataclass
+class StandIn:
+    """What the stand-in will answer to chart requests, and what it was asked."""
+
+    answer: Reply = field(default_factory=lambda: Reply(b""))
+    first: list[Reply] = field(default_factory=list)
+    crumb: Reply = field(default_factory=lambda: Reply(b"crumb"))
+    asked: list[str] = field(default_factory=list)
+
+    def reply(self, target: str) -> Reply:
+        self.asked.append(target)
+        if "/v8/finance/chart/" in target:
+            return self.first.pop(0) if self.first else self.answer
+        if target.endswith("/getcrumb"):
+            return self.crumb
+        if "/quoteSummary/" in target:
+            return Reply(b"{}", status=404)
+        return Reply(b"")
+
+    @property
+    def charts(self) -> list[dict[str, list[str]]]:
+        """Arguments of every chart request."""
+        return [parse_qs(urlsplit(target).query) for target in self.asked if "/v8/finance/chart/" in target]
+
+
+@dataclass
+class Desk:
+    """A source, the stand-in it asks, and the seconds it would have slept."""
+
+    server: StandIn
+    slept: list[float] = field(default_factory=list)
+
+    def fetch(
+        self,
+        symbol: str = "ACME",
+        interval: str = "1d",
+        *,
+        now: str = LATER,
+        start: str | None = None,
+        end: str | None = None,
+    ) -> RawBars:
+        source = Yahoo(sleep=self.slept.append, now=lambda: pd.Timestamp(now, tz="UTC"))
+        first, stop = (None if text is None else pd.Timestamp(text, tz="UTC") for text in (start, end))
+        return source.fetch(symbol, interval=interval, start=first, end=stop)
+
+    def error(self, symbol: str = "ACME", interval: str = "1d", **when: str) -> DataError:
+        with pytest.raises(DataError) as caught:
+            self.fetch(symbol, interval, **when)
+        assert caught.value.exit_code == 3
+        assert caught.value.fix
+        return caught.value
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    standin = StandIn()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            reply = standin.reply(self.path)
+            self.send_response(reply.status)
+            self.send_header("Content-Length", str(len(reply.body) + (1000 if reply.cut else 0)))
+            self.end_headers()
+            self.wfile.write(reply.body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        sessions = redirect(monkeypatch, server.server_port)
+        yield Desk(standin)
+        for session in sessions:
+            session.close()
+        server.shutdown()
+        thread.join()
+
+
+def redirect(monkeypatch: pytest.MonkeyPatch, port: int) -> list[Any]:
+    """Send all that yfinance asks to a local port, and make it forget what it learned before; its sessions."""
+    create = yfinance.data.new_session
+    sessions: list[Any] = []
+
+    def new_session() -> Any:
+        session = create()
+        send = session.request
+
+        def request(method: str, url: str, **options: Any) -> Any:
+            parts = urlsplit(url)
+            local = parts._replace(scheme="http", netloc=f"127.0.0.1:{port}", path=f"/{parts.netloc}{parts.path}")
+            return send(method=method, url=local.geturl(), **options)
+
+        session.request = request
+        sessions.append(session)
+        return session
+
+    for module in (yfinance.base, yfinance.data, yfinance.scrapers.history):
+        monkeypatch.setattr(module, "new_session", new_session)
+    monkeypatch.setattr(yfinance.data.SingletonMeta, "_instances", {})
+    monkeypatch.setattr(yfinance.base, "_tz_info_fetch_ctr", 0)
+    monkeypatch.setattr(yfinance.cache._TzCacheManager, "_tz_cache", None)
+    monkeypatch.setattr(yfinance.cache._CookieCacheManager, "_Cookie_cache", None)
+    yahoo._use_private_cache.cache_clear()
+    return sessions
+
+
+def chart(
+    stamps: pd.Index[pd.Timestamp],
+    *,
+    meta: dict[str, Any] | None = None,
+    events: dict[str, Any] | None = None,
+    close: Sequence[float | None] | None = None,
+    volume: Sequence[int | None] | None = None,
+) -> Reply:
+    """Make Yahoo's answer: bars at UTC `stamps`, with lows one below and highs one above the closes."""
+    seconds = [int(stamp.timestamp()) for stamp in stamps]
+    closes = list(close) if close is not None else [100.0 + row for row in range(len(seconds))]
+    quote = {
+        "open": closes,
+        "high": [None if price is None else price + 1 for price in closes],
+        "low": [None if price is None else price - 1 for price in closes],
+        "close": closes,
+        "volume": list(volume) if volume is not None else [1000 + row for row in range(len(seconds))],
+    }
+    result = {
+        "meta": {"currency": "USD", "symbol": "ACME", "validRanges": ["1d", "5d", "max"]} | (meta or NEW_YORK),
+        "timestamp": seconds,
+        "events": events or {},
+        "indicators": {"quote": [quote], "adjclose": [{"adjclose": closes}]},
+    }
+    return Reply(json.dumps({"chart": {"result": [result], "error": None}}).encode())
+
+
+def refusal(reason: str, status: int) -> Reply:
+    error = {"code": "Error", "description": reason}
+    return Reply(json.dumps({"chart": {"result": None, "error": error}}).encode(), status=status)
+
+
+def openings(days: Sequence[str]) -> pd.DatetimeIndex:
+    """Openings of New York, which is where Yahoo stamps daily bars."""
+    return (pd.DatetimeIndex(list(days)) + pd.Timedelta("9h30min")).tz_localize("America/New_York").tz_convert("UTC")
+
+
+def seconds(day: str) -> int:
+    return int(openings([day])[0].timestamp())
+
+
+def trading_periods(stamps: pd.DatetimeIndex) -> list[list[dict[str, Any]]]:
+    """Sessions of 6.5 hours from the first stamp of every day on."""
+    firsts = pd.Series(stamps, index=stamps.date).groupby(level=0).min()
+    opened = [int(stamp.timestamp()) for stamp in firsts]
+    return [[{"timezone": "EST", "gmtoffset": 0, "start": first, "end": first + 23400}] for first in opened]
+
+
+def utc(*days: str) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(days, tz="UTC").as_unit("ns")
+
+
+def assert_stamps(raw: RawBars, expected: pd.DatetimeIndex) -> None:
+    assert list(raw.frame.index) == list(expected)
+    assert raw.frame.index.dtype == "datetime64[ns, UTC]"
+
+
+def test_daily_bars_come_with_dividend_and_split(desk: Desk) -> None:
+    desk.server.answer = chart(
+        openings(DAYS),
+        volume=[1, 2, None, 4, 5],
+        events={
+            "dividends": {"a": {"amount": 0.5, "date": seconds(DAYS[2])}},
+            "splits": {"b": {"date": seconds(DAYS[3]), "numerator": 3, "denominator": 2, "splitRatio": "3:2"}},
+        },
+    )
+    raw = desk.fetch()
+    assert (raw.symbol, raw.source, raw.interval, raw.calendar) == ("ACME", "yahoo", "1d", "XNYS")
+    assert raw.exchange_zone == "America/New_York"
+    expected = pd.DataFrame(
+        {
+            "open": [100.0, 101, 102, 103, 104],
+            "high": [101.0, 102, 103, 104, 105],
+            "low": [99.0, 100, 101, 102, 103],
+            "close": [100.0, 101, 102, 103, 104],
+            "volume": [1.0, 2, 0, 4, 5],
+            "dividends": [0.0, 0, 0.5, 0, 0],
+            "splits": [0.0, 0, 0, 1.5, 0],
+        },
+        index=utc(*DAYS),
+    )
+    assert tuple(expected.columns) == RAW_FIELDS
+    pd.testing.assert_frame_equal(raw.frame, expected, check_freq=False)
+    zone, bars = desk.server.charts
+    assert zone["range"] == ["1d"]
+    assert bars["events"] == ["div,splits,capitalGains"]
+    assert desk.slept == []
+
+
+def test_dates_are_a_half_open_range_on_the_exchange_clock(desk: Desk) -> None:
+    desk.server.answer = chart(openings(DAYS))
+    raw = desk.fetch(start=DAYS[1], end=DAYS[3])
+    assert_stamps(raw, utc(*DAYS[1:3]))
+    bars = desk.server.charts[-1]
+    midnights = pd.DatetimeIndex([DAYS[1], DAYS[3]]).tz_localize("America/New_York")
+    assert [int(bars[name][0]) for name in ("period1", "period2")] == [int(at.timestamp()) for at in midnights]
+
+
+def test_a_range_that_ends_within_a_day_covers_that_day(desk: Desk) -> None:
+    desk.server.answer = chart(openings(DAYS))
+    assert_stamps(desk.fetch(start=DAYS[1], end=f"{DAYS[3]} 12:00"), utc(*DAYS[1:4]))
+    following = pd.Timestamp(DAYS[4], tz="America/New_York")
+    assert int(desk.server.charts[-1]["period2"][0]) == following.timestamp()
+
+
+@pytest.mark.parametrize(("interval", "aligned"), [("1wk", "2024-03-04"), ("1mo", "2024-03-01"), ("3mo", "2024-01-01")])
+def test_longer_bars_are_asked_for_from_the_start_of_their_period(desk: Desk, interval: str, aligned: str) -> None:
+    desk.server.answer = chart(openings([aligned, "2024-04-01"]))
+    raw = desk.fetch(interval=interval, start="2024-03-06", now="2025-01-01")
+    assert int(desk.server.charts[-1]["period1"][0]) == pd.Timestamp(aligned, tz="America/New_York").timestamp()
+    assert_stamps(raw, utc("2024-04-01"))
+
+
+def test_intraday_bars_keep_their_local_hours_when_clocks_change(desk: Desk) -> None:
+    friday, monday = (
+        pd.date_range(f"{day} 09:30", periods=7, freq="1h", tz="America/New_York").tz_convert("UTC")
+        for day in ("2024-03-08", "2024-03-11")
+    )
+    assert (friday[0].hour, monday[0].hour) == (14, 13)
+    stamps = pd.DatetimeIndex(friday.append(monday))
+    desk.server.answer = chart(stamps, meta=NEW_YORK | {"tradingPeriods": trading_periods(stamps)})
+    raw = desk.fetch(interval="1h", start="2024-03-08", end="2024-03-11 15:30")
+    assert_stamps(raw, stamps[:9])
+    assert list(raw.frame["close"]) == list(np.arange(100.0, 109.0))
+
+
+@pytest.mark.parametrize(
+    ("interval", "now", "kept"),
+    [
+        ("1d", "2024-03-08 20:00", 4),
+        ("1d", "2024-03-08 21:29", 4),
+        ("1d", "2024-03-08 21:30", 5),
+        ("1wk", "2024-04-08 04:29", 4),
+        ("1wk", "2024-04-08 04:30", 5),
+        ("1mo", "2024-06-01 04:29", 4),
+        ("1mo", "2024-06-01 04:30", 5),
+    ],
+)
+def test_an_unfinished_last_bar_is_left_out(desk: Desk, interval: str, now: str, kept: int) -> None:
+    weeks = ("2024-03-04", "2024-03-11", "2024-03-18", "2024-03-25", "2024-04-01")
+    months = ("2024-01-01", "2024-02-01", "2024-03-01", "2024-04-01", "2024-05-01")
+    days = {"1d": DAYS, "1wk": weeks, "1mo": months}[interval]
+    desk.server.answer = chart(openings(days))
+    assert_stamps(desk.fetch(interval=interval, now=now), utc(*days[:kept]))
+
+
+def test_every_unfinished_intraday_bar_is_left_out(desk: Desk) -> None:
+    stamps = pd.date_range("2024-03-08 14:30", periods=8, freq="15min", tz="UTC")
+    desk.server.answer = chart(stamps, meta=NEW_YORK | {"tradingPeriods": trading_periods(stamps)})
+    raw = desk.fetch(interval="15m", now="2024-03-08 16:20")
+    assert raw.frame.index[-1] == pd.Timestamp("2024-03-08 15:30", tz="UTC")
+    assert len(raw.frame) == 5
+
+
+def test_bars_without_a_price_are_left_out_but_not_their_dividend(desk: Desk) -> None:
+    desk.server.answer = chart(
+        openings(DAYS),
+        close=[100.0, None, 102.0, 103.0, None],
+        events={"dividends": {"a": {"amount": 0.5, "date": seconds(DAYS[1])}}},
+    )
+    raw = desk.fetch()
+    assert_stamps(raw, utc(DAYS[0], DAYS[2], DAYS[3]))
+    assert list(raw.frame["dividends"]) == [0.0, 0.5, 0.0]
+    assert raw.frame.notna().all(axis=None)
+
+
+def test_a_live_bar_beside_its_own_day_counts_once(desk: Desk) -> None:
+    live = openings(DAYS).append(pd.DatetimeIndex(["2024-03-08 21:00"], tz="UTC"))
+    desk.server.answer = chart(live)
+    raw = desk.fetch()
+    assert_stamps(raw, utc(*DAYS))
+    assert raw.frame["close"].iloc[-1] == 105.0
+
+
+def test_repeated_and_shuffled_bars_are_put_in_order(desk: Desk) -> None:
+    stamps = openings(DAYS)[[2, 0, 1, 1, 3]]
+    desk.server.answer = chart(stamps)
+    raw = desk.fetch()
+    assert_stamps(raw, utc(*DAYS[:4]))
+    assert list(raw.frame["close"].iloc[[0, 2, 3]]) == [101.0, 100.0, 104.0]
+
+
+def test_a_limit_on_crumbs_alone_is_no_fault(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.server.answer, desk.server.crumb = chart(openings(DAYS)), TOO_MANY
+    assert len(desk.fetch().frame) == 5
+    assert len(desk.server.charts) == 2
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "zone", "calendar", "over"),
+    [
+        ("CRYPTOCURRENCY", "UTC", "24/7", "2024-04-06 00:00"),
+        ("CURRENCY", "Europe/London", "24/5", "2024-04-05 23:00"),
+    ],
+)
+def test_crypto_and_currencies_have_their_own_calendars(
+    desk: Desk, kind: str, zone: str, calendar: str, over: str
+) -> None:
+    days = pd.DatetimeIndex(["2024-03-28", "2024-04-01", "2024-04-05"])
+    meta = {"instrumentType": kind, "exchangeName": "CCC", "exchangeTimezoneName": zone}
+    desk.server.answer = chart(days.tz_localize(zone).tz_convert("UTC"), meta=meta)
+    done = pd.Timestamp(over) + pd.Timedelta("30min")
+    raw = desk.fetch(now=str(done))
+    assert (raw.calendar, raw.exchange_zone) == (calendar, zone)
+    assert_stamps(raw, utc(*map(str, days)))
+    assert len(desk.fetch(now=str(done - pd.Timedelta("1s"))).frame) == 2
+
+
+def test_an_exchange_without_a_calendar_is_named(desk: Desk) -> None:
+    desk.server.answer = chart(openings(DAYS), meta=NEW_YORK | {"exchangeName": "XYZ", "fullExchangeName": "Xyzzy"})
+    error = desk.error()
+    assert error.what == "ACME: Yahoo's exchange 'XYZ' (Xyzzy) has no calendar here"
+    assert "_CODES in qtrade/data/yahoo.py" in error.fix
+    assert len(desk.server.charts) == 2
+
+
+def test_every_calendar_named_exists() -> None:
+    assert set(EXCHANGES.values()) <= set(exchange_calendars.get_calendar_names(include_aliases=False))
+
+
+@pytest.mark.parametrize("asked_details_before", [0, 2])
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_unknown_symbol_is_told_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, status: int, asked_details_before: int
+) -> None:
+    # yfinance asks for a symbol's details, too, the first two times it finds no time zone.
+    monkeypatch.setattr(yfinance.base, "_tz_info_fetch_ctr", asked_details_before)
+    desk.server.answer = refusal("No data found, symbol may be delisted", status)
+    error = desk.error("NOSUCH")
+    assert error.what == "Yahoo has no symbol 'NOSUCH'"
+    assert "finance.yahoo.com/lookup" in error.fix
+    # On an error status yfinance asks a second time with other cookies.
+    assert len(desk.server.charts) == (1 if status == 200 else 2)
+    assert desk.slept == []
+
+
+def test_an_empty_answer_is_no_bars(desk: Desk) -> None:
+    meta = {"meta": {"currency": "USD", "validRanges": ["max"]} | NEW_YORK, "indicators": {"quote": [{}]}}
+    desk.server.answer = Reply(json.dumps({"chart": {"result": [meta], "error": None}}).encode())
+    error = desk.error(start="2024-03-04", end="2024-03-05")
+    assert error.what == "ACME: Yahoo gives no 1d bars for these dates"
+    assert "no price data found" in error.why
+    assert error.fix == "choose other dates"
+    assert len(desk.server.charts) == 2
+
+
+def test_bars_outside_the_dates_are_no_bars(desk: Desk) -> None:
+    desk.server.answer = chart(openings(DAYS))
+    error = desk.error(start="2024-05-01")
+    assert error.what == "ACME: 'yahoo' has no 1d bars for these dates"
+    assert len(desk.server.charts) == 2
+
+
+def test_limits_on_intraday_bars_are_passed_on(desk: Desk) -> None:
+    reason = "1m data not available: The requested range must be within the last 30 days."
+    desk.server.first = [chart(openings(DAYS))]
+    desk.server.answer = refusal(reason, 422)
+    error = desk.error(interval="1m", start="2020-01-01")
+    assert error.what == "ACME: Yahoo gives no 1m bars for these dates"
+    assert error.why == reason
+    assert "--interval" in error.fix
+    assert len(desk.server.charts) == 3
+
+
+def test_a_symbol_without_the_longest_range_is_told(desk: Desk) -> None:
+    meta = NEW_YORK | {"validRanges": ["1d", "5d"]}
+    desk.server.answer = chart(openings(DAYS), meta=meta)
+    error = desk.error()
+    assert error.why == "ACME: Period 'max' is invalid, must be one of: 1d, 5d"
+    assert len(desk.server.charts) == 2
+
+
+@pytest.mark.parametrize(
+    ("faults", "asked", "slept"),
+    [
+        ([TOO_MANY] * 2, 4, [2.0]),
+        ([TOO_MANY] * 6, 8, [2.0, 4.0, 8.0]),
+        ([CUT], 3, [2.0]),
+        ([CUT, CUT, CUT], 5, [2.0, 4.0, 8.0]),
+        ([Reply(b"<html>", status=500)] * 2, 4, [2.0]),
+        ([Reply(b"Will be right back")], 3, [2.0]),
+    ],
+)
+def test_a_passing_fault_is_outlasted(desk: Desk, faults: list[Reply], asked: int, slept: list[float]) -> None:
+    desk.server.first, desk.server.answer = list(faults), chart(openings(DAYS))
+    assert len(desk.fetch().frame) == 5
+    assert len(desk.server.charts) == asked
+    assert desk.slept == slept
+
+
+def test_a_faulty_answer_about_the_past_is_not_remembered(desk: Desk) -> None:
+    good = chart(openings(DAYS))
+    desk.server.first, desk.server.answer = [good, Reply(b"{}")], good
+    with pytest.raises(DataError):
+        desk.fetch(start=DAYS[0], end=DAYS[4])
+    assert len(desk.fetch(start=DAYS[0], end=DAYS[4]).frame) == 4
+
+
+def test_a_cut_in_the_middle_of_the_bars_is_outlasted(desk: Desk) -> None:
+    good = chart(openings(DAYS))
+    desk.server.first, desk.server.answer = [good, Reply(good.body[:200], cut=True)], good
+    assert len(desk.fetch().frame) == 5
+    assert len(desk.server.charts) == 3  # the time zone is known by then
+    assert desk.slept == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "what", "why", "asked"),
+    [
+        (TOO_MANY, "limits how often it is asked", "Too Many Requests", 8),
+        (CUT, "cannot be reached", "(18)", 4),
+        (Reply(b"<html>Internal Server Error</html>", status=500), "sends an answer that cannot be read", "JSON", 8),
+        (Reply(b'{"chart": '), "sends an answer that cannot be read", "JSON", 4),
+        (Reply(b'{"chart": {"result": [{"meta": 5}]}}'), "sends an answer that cannot be read", "TypeError", 4),
+        (Reply(b"[1, 2]"), "sends an answer that cannot be read", "AttributeError", 4),
+    ],
+)
+def test_a_lasting_fault_is_told(desk: Desk, fault: Reply, what: str, why: str, asked: int) -> None:
+    desk.server.answer = fault
+    error = desk.error()
+    assert error.what == f"ACME: Yahoo {what}, 4 attempts failed"
+    assert why in error.why
+    assert "curl.se" not in error.why
+    assert "again" in error.fix
+    assert len(desk.server.charts) == asked
+    assert desk.slept == [2.0, 4.0, 8.0]
+
+
+def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        redirect(monkeypatch, unused.getsockname()[1])
+        slept: list[float] = []
+        with pytest.raises(DataError, match="cannot be reached, 2 attempts failed") as caught:
+            Yahoo(Retry(attempts=2, delay=5.0), sleep=slept.append).fetch("ACME", interval="1d", start=None, end=None)
+    assert "connect" in caught.value.why
+    assert slept == [5.0]
+
+
+def test_an_unknown_interval_is_refused_before_asking(desk: Desk) -> None:
+    with pytest.raises(UsageError, match="unknown interval '1day'") as caught:
+        desk.fetch(interval="1day")
+    assert caught.value.exit_code == 2
+    assert desk.server.asked == []
+
+
+def test_settings_of_yfinance_are_put_back(desk: Desk) -> None:
+    desk.server.answer = chart(openings(DAYS))
+    desk.fetch()
+    desk.server.answer = refusal("No data found", 404)
+    desk.error("NOSUCH")
+    assert yfinance.config.debug.hide_exceptions is True
+    assert logging.getLogger("yfinance").level == logging.NOTSET
