@@ -5,14 +5,16 @@ exchange in `exchange_calendars` such as ``XNYS``. The bars expected next follow
 *regular* holidays. Closures nobody could know of beforehand (11 September 2001, hurricane Sandy, state funerals) are
 left out on purpose: a forecast made the day before did not know of them either.
 
-What the rules leave out, so that they stay rules: half days count as whole ones, lunch breaks as trading, today's
-hours hold for the past too, currencies have no holidays, and holidays that a ministry announces year by year (lunar
-new year in Shanghai, Singapore and Mumbai) are expected to be trading days.
+What the rules leave out, so that they stay rules: half days count as whole ones, today's hours hold for the past too,
+currencies have no holidays, and holidays that a ministry announces year by year (lunar new year in Shanghai, Singapore
+and Mumbai) are expected to be trading days.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from datetime import time
 from functools import lru_cache
 from typing import Any
 
@@ -44,7 +46,8 @@ _STOCK_DAYS_PER_YEAR = 252.0
 def periods_per_year(interval: str, calendar: str) -> float:
     """Bars in a year of a market, by declaration.
 
-    Stocks trade 252 days a year, currencies 260, crypto 365; an intraday bar that a session cuts short counts whole.
+    Stocks trade 252 days a year, currencies 260, crypto 365; an intraday bar that a session or its lunch break cuts
+    short counts whole.
 
     Raises
     ------
@@ -109,8 +112,8 @@ def known_stamps(first: pd.Timestamp, last: pd.Timestamp, interval: str, calenda
     Intraday bars are stamped at their opening; bars of a day or longer at 00:00 UTC of their session date. Weeks are
     stamped on Mondays; months and quarters on their first day.
     """
-    # A week on either side: local sessions may begin or end on another UTC date, and holidays move to a weekday.
-    days = pd.date_range(first.normalize() - 8 * _DAY, last.normalize() + 8 * _DAY, freq="D", tz="UTC", unit="ns")
+    # A day on either side, because a session may lie on another date in UTC than at the exchange.
+    days = pd.date_range(first.normalize() - _DAY, last.normalize() + _DAY, freq="D", tz="UTC", unit="ns")
     if interval in INTRADAY:
         stamps = _intraday(days, INTRADAY[interval], calendar)
     elif interval == "1wk":
@@ -154,21 +157,31 @@ def _trades(days: pd.DatetimeIndex, calendar: str) -> NDArray[np.bool_]:
 
 def _margin(horizon: int, interval: str, calendar: str) -> pd.Timedelta:
     """Time that holds `horizon` bars whatever the holidays: more than twice the average, and two weeks."""
-    years = 2.5 * (horizon + 1) / periods_per_year(interval, calendar)
-    return pd.Timedelta(days=365 * years + 14)
+    # Weeks and months have no holidays, and twice five hundred quarters would pass the year 2262, where stamps end.
+    spare = 1.1 if interval in LONGER_THAN_A_DAY else 2.5
+    return pd.Timedelta(days=365 * spare * (horizon + 1) / periods_per_year(interval, calendar) + 14)
 
 
 def _openings(length: pd.Timedelta, calendar: str) -> NDArray[np.timedelta64]:
     """Tell when the bars of a regular session open, as time since local midnight of its date."""
     if calendar in (ALWAYS, CURRENCIES):
-        opening, closing = pd.Timedelta(0), _DAY
-    else:
-        exchange = _exchange(calendar)
-        (_, opens), (_, closes) = exchange.open_times[-1], exchange.close_times[-1]
-        opening = pd.Timedelta(days=exchange.open_offset, hours=opens.hour, minutes=opens.minute)
-        closing = pd.Timedelta(days=exchange.close_offset, hours=closes.hour, minutes=closes.minute)
+        return np.arange(_DAY // length) * length.to_timedelta64()
+    exchange = _exchange(calendar)
+    opening = pd.Timedelta(days=exchange.open_offset) + _since_midnight(exchange.open_times)
+    closing = pd.Timedelta(days=exchange.close_offset) + _since_midnight(exchange.close_times)
     count = int(np.ceil((closing - opening) / length))
-    return opening.to_timedelta64() + np.arange(count) * length.to_timedelta64()
+    openings = opening.to_timedelta64() + np.arange(count) * length.to_timedelta64()
+    if not exchange.break_start_times or exchange.break_start_times[-1][1] is None:
+        return openings
+    # Only a bar that lies in the lunch break as a whole is never there.
+    pause, resume = _since_midnight(exchange.break_start_times), _since_midnight(exchange.break_end_times)
+    return openings[(openings < pause) | (openings + length.to_timedelta64() > resume)]
+
+
+def _since_midnight(times: Sequence[tuple[Any, time]]) -> pd.Timedelta:
+    """Latest of an exchange's times of day, which come with the date since when each holds."""
+    latest = times[-1][1]
+    return pd.Timedelta(hours=latest.hour, minutes=latest.minute)
 
 
 @lru_cache(maxsize=8)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as TimeLeftColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from qtrade.errors import QtradeError, UsageError
 
@@ -54,16 +57,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 RUNS = Path("runs")
 CACHE = Path("data_cache")
+INTERRUPTED = 130
 
 
 @app.callback(invoke_without_command=True)
 def options(
-    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
-    """Take the options that every command shares."""
-    context.obj = {"debug": debug}
+    """Take the options that every command shares; `main` looks for --debug itself."""
     if version:
         from qtrade import __version__
 
@@ -92,10 +94,11 @@ def run(
     resolved = _resolve(config, settings, name, [*(symbols or []), *(arguments or [])], source, interval, start, end)
     from qtrade.data.cache import Cache
     from qtrade.data.load import fetch as fetch_bars
-    from qtrade.pipeline.backtest import backtest_run
+    from qtrade.pipeline.backtest import backtest_run, load_strategies
     from qtrade.pipeline.report import report_run
     from qtrade.pipeline.train import train_run
 
+    load_strategies(resolved.strategies)  # a wrong one would be met only after training
     store = Cache(cache)
     with _bars() as progress:
         fetch_bars(resolved.data, cache=store, progress=progress).require_all()
@@ -198,7 +201,8 @@ def backtest(
     found = open_run(runs, run_name)
     with _bars() as progress:
         folders = backtest_run(found, cache=Cache(cache), progress=progress, strategies=chosen)
-    _backtest_table([json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders])
+    made = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
+    _backtest_table([(one["strategy"], one["params"], one["metrics"]) for one in made], made[0]["buy_and_hold"])
     for folder in folders:
         typer.echo(folder)
 
@@ -232,13 +236,13 @@ def features(as_json: JsonOption = False) -> None:
             "name": name,
             "group": feature.group,
             "formula": feature.formula,
-            "warm-up bars": feature.warmup,
-            "needs volume": feature.needs_volume,
+            "warmup": feature.warmup,
+            "needs_volume": feature.needs_volume,
             "sets": [key for key, names in FEATURE_SETS.items() if name in names],
         }
         for name, feature in FEATURES.items()
     ]
-    _rows(rows, as_json)
+    _rows(rows, as_json, hidden=("group", "needs_volume"))
 
 
 @app.command()
@@ -292,21 +296,25 @@ def main() -> None:
     """Run the program: errors become messages and exit codes, never tracebacks unless asked for."""
     debug = "--debug" in sys.argv
     try:
-        app(standalone_mode=True)
+        app()
     except QtradeError as error:
         if debug:
             traceback.print_exc()
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _complain(f"error: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on with the folds that are not complete", markup=False)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
+            _complain("interrupted; the same command goes on with what is not complete")
+        raise
     except Exception as error:
         if debug:
             traceback.print_exc()
-        text = f"unexpected error: {type(error).__name__}: {error}\n  fix: run it again with `qtrade --debug ...`"
-        err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        _complain(f"unexpected error: {type(error).__name__}: {error}\n  fix: run it again with `qtrade --debug ...`")
         sys.exit(1)
+
+
+def _complain(text: str) -> None:
+    err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _resolve(
@@ -349,81 +357,102 @@ class _TerminalProgress:
         self.progress.console.print(text, markup=False, highlight=False)
 
 
+class _TimeColumn(ProgressColumn):
+    """How long a job will take from now, or took."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.finished_time if task.finished else task.time_remaining
+        shown = "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
+        return Text(f"{shown} {'in all' if task.finished else 'left':<6}", style="progress.remaining")
+
+
 @contextmanager
 def _bars() -> Iterator[_TerminalProgress]:
     """Show progress on stderr: live bars in a terminal, a line per step elsewhere."""
     columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeLeftColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn("{task.description:<14}"),
+        BarColumn(bar_width=10),
+        _TimeColumn(),
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
     )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+    # A step can take minutes, and a step that is forgotten by the next one leaves no estimate of the time left.
+    with Progress(
+        *columns, console=err, disable=not err.is_terminal, expand=True, speed_estimate_period=86_400.0
+    ) as progress:
         yield _TerminalProgress(progress)
 
 
 def _summarise(finished: Run) -> None:
-    """Print verdict, skill and backtests of a reported run."""
+    """Print verdict and backtests of a reported run."""
     numbers = json.loads((finished.folder / "metrics.json").read_text(encoding="utf-8"))
-    out.print(numbers["verdict"]["line"], markup=False, highlight=False, style="bold", soft_wrap=True)
-    _backtest_table(
-        [
-            *numbers["backtests"],
-            *([{"name": "buy and hold", **numbers["buy_and_hold"]}] if numbers["buy_and_hold"] else []),
-        ]
-    )
+    conclusion = numbers["verdict"]
+    out.print(Text.assemble((conclusion["headline"], "bold"), "\n", conclusion["line"], "\n"))
+    _backtest_table([(one["name"], one["params"], one) for one in numbers["backtests"]], numbers["buy_and_hold"])
 
 
-def _backtest_table(backtests: list[dict[str, Any]]) -> None:
-    """Print the numbers of some backtests side by side."""
-    table = Table("strategy", "net / year", "gross / year", "cost / year", "Sharpe [95 %]", "max drawdown", "trades")
-    for one in backtests:
-        values = one.get("metrics", one)
+def _backtest_table(
+    backtests: Sequence[tuple[str, dict[str, Any], dict[str, Any]]], buy_and_hold: dict[str, Any] | None
+) -> None:
+    """Print some backtests and buy-and-hold below one another, with parameters where a name alone is ambiguous.
+
+    Parameters
+    ----------
+    backtests
+        Name, parameters and metrics of each.
+    """
+    table = _table("strategy")
+    titles = ("gross\n%/year", "cost\n%/year", "net\n%/year", "Sharpe ratio\n95% interval", "deepest\nfall %", "fills")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    seen = Counter(name for name, _, _ in backtests)
+    for name, params, values in [*backtests, *([("buy and hold", {}, buy_and_hold)] if buy_and_hold else [])]:
+        told = [f"  {key}={value}" for key, value in params.items()] if seen[name] > 1 else []
         table.add_row(
-            one.get("strategy", one.get("name")),
-            _percent(values["annual_return"]),
-            _percent(values["gross_annual_return"]),
-            _percent(values["cost_annual"]),
-            _interval(values["sharpe"], values["sharpe_low"], values["sharpe_high"]),
-            _percent(values["max_drawdown"]),
-            f"{values['trades']:.0f}",
+            Text("\n".join([name, *told])),
+            _number(values["gross_annual_return"], percent=True),
+            _number(values["cost_annual"], percent=True),
+            _number(values["net_annual_return"], percent=True),
+            _with_interval(values["sharpe"], values["sharpe_low"], values["sharpe_high"]),
+            _number(values["max_drawdown"], percent=True),
+            f"{values['trades']:,.0f}",
         )
     out.print(table)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.2f} %"
+def _number(value: float | None, *, percent: bool = False) -> str:
+    return "-" if value is None else f"{100 * value if percent else value:.2f}"
 
 
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or low is None or high is None:
-        return "-"
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    return "-" if value is None else f"{_number(value)} [{_number(low)}, {_number(high)}]"
 
 
-def _rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print records as a table or as JSON."""
+def _rows(rows: list[dict[str, Any]], as_json: bool, hidden: Collection[str] = ()) -> None:
+    """Print records as JSON, or as a table without the `hidden` columns."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     if not rows:
         typer.echo("nothing found")
         return
-    table = Table(*rows[0])
+    titles = [title for title in rows[0] if title not in hidden]
+    table = _table(*titles)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(Text(_cell(row[title])) for title in titles))
     out.print(table)
 
 
+def _table(first: str, *others: str) -> Table:
+    """Lay out a table whose first column is a name to be copied, and so never cut."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first, no_wrap=True)
+    for title in others:
+        table.add_column(title, overflow="fold")
+    return table
+
+
 def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,9 @@ class RunConfig(Settings):
         facts
             What the configuration does not know: the data's fingerprint, the device, the version.
         """
-        decides = self.model_dump(mode="json", exclude={"name", "backtest", "strategies"})
-        return hashlib.sha256(json.dumps({**decides, **facts}, sort_keys=True).encode()).hexdigest()
+        idle: Any = {"name": True, "backtest": True, "strategies": True, "train": {"workers"}}
+        decides = self.model_dump(mode="json", exclude=idle)
+        return hashlib.sha256(json.dumps([decides, facts], sort_keys=True).encode()).hexdigest()
 
     def to_toml(self) -> str:
         """Write every setting as TOML; reading it back gives an equal configuration."""

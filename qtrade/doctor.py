@@ -49,6 +49,8 @@ def _package(name: str) -> Finding:
 
 
 def _device() -> list[Finding]:
+    if not find_spec("torch"):
+        return []
     from qtrade.models.train import describe_device
 
     device, threads = describe_device()

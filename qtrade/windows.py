@@ -138,7 +138,8 @@ class Samples:
             raise IntegrityError("these samples hold no target: they are for predicting")
         self.check(rows)
         bar = rows.origin[:, None] + label_offsets(self.window.horizon, self.delay)
-        return self.target[bar, rows.symbol[:, None]]
+        label: Float32Array = self.target[bar, rows.symbol[:, None]]
+        return label
 
     def check(self, rows: Rows) -> None:
         """Raise `IntegrityError` unless every window of `rows` lies in the data, and its label if there is a target."""

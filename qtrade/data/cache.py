@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ class Cache:
         """
         path = self.path(source, interval, symbol)
         manifest = path.with_suffix(".json")
-        command = f"`qtrade fetch '{symbol}' --source {source} --interval {interval}`"
+        words = ("qtrade", "fetch", symbol, "--source", source, "--interval", interval, "--cache", str(self.root))
+        command = f"`{shlex.join(words)}`"
         if not manifest.exists():
             raise DataError(
                 f"{symbol}: the cache {self.root} has no {interval} bars from '{source}'", fix=f"fetch them: {command}"

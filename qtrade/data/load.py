@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -52,8 +53,8 @@ class DataConfig(Settings):
     def _symbols_are_names(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(symbols)) < len(symbols):
             raise ValueError("a symbol is named twice")
-        if not all(0 < len(symbol) <= 50 and symbol.isascii() and symbol.isprintable() for symbol in symbols):
-            raise ValueError("a symbol is 1 to 50 printable ASCII characters")
+        if not all(re.fullmatch(r"[!-~]{1,50}", symbol) for symbol in symbols):
+            raise ValueError("a symbol is 1 to 50 printable ASCII characters without spaces")
         return symbols
 
     @model_validator(mode="after")
@@ -196,10 +197,16 @@ def _table(raw: RawBars, config: DataConfig) -> pd.DataFrame:
         raise DataError(
             f"{raw.symbol}: there are no bars from {config.start or 'the beginning'} to {config.end or 'the end'}",
             why=f"'{raw.source}' gave {raw.frame.index[0]} to {raw.frame.index[-1]}",
-            fix=f"choose other dates, or fetch these: `qtrade fetch '{raw.symbol}' --source {raw.source}`",
+            fix="choose other dates, or fetch these: "
+            f"`qtrade fetch '{raw.symbol}' --source {raw.source} --interval {raw.interval}`",
         )
     _check_prices(raw.symbol, frame)
-    return adjust(frame) if config.adjust else frame[list(BAR_FIELDS)]
+    if not config.adjust:
+        return frame[list(BAR_FIELDS)]
+    try:
+        return adjust(frame)
+    except DataError as error:
+        raise DataError(f"{raw.symbol}: {error.what}", fix=error.fix) from error
 
 
 def _check_prices(symbol: str, frame: pd.DataFrame) -> None:

@@ -102,16 +102,18 @@ def adjust(frame: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If a dividend exceeds the price before it.
+        If a dividend is missing, negative, or not below the price before it.
     """
     close, dividends = frame["close"].to_numpy(), frame["dividends"].to_numpy()
     before = np.concatenate([[np.nan], close[:-1]])
-    step = np.where(dividends > 0, 1 - dividends / before, 1.0)
+    step = np.where(dividends == 0, 1.0, 1 - dividends / before)
     step[0] = 1.0  # A dividend on the first bar has no earlier price to adjust.
-    if not (step > 0).all():
-        bad = int(np.argmin(step > 0))
+    sound = (dividends >= 0) & (step > 0)
+    if not sound.all():
+        bad = int(np.argmin(sound))
         raise DataError(
-            f"the dividend {dividends[bad]} on {frame.index[bad]} is not below the close of {before[bad]} before it",
+            f"the dividend {dividends[bad]} on {frame.index[bad]} is missing or negative, or not below "
+            f"the close of {before[bad]} before it",
             fix="fetch the bars again, or set data.adjust=false",
         )
     # factor[t] is the product of the steps of all ex-dates after t.

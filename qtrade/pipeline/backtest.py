@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from qtrade.backtest.costs import BacktestConfig
 from qtrade.backtest.engine import simulate
-from qtrade.backtest.metrics import Metrics, metrics
-from qtrade.config import RunConfig, Scalar
+from qtrade.backtest.metrics import metrics
+from qtrade.config import Scalar
 from qtrade.data.cache import Cache
 from qtrade.files import write_json, write_parquet
 from qtrade.pipeline.market import run_bars
@@ -28,9 +29,14 @@ def backtest_run(
     progress: Progress,
     strategies: Mapping[str, Mapping[str, Scalar]] | None = None,
 ) -> list[Path]:
-    """Backtest strategies on the forecasts of a run; the run's configured ones unless told otherwise.
+    """Backtest strategies on the forecasts of a run, with buy-and-hold over the same bars beside each.
 
     Every strategy passes the look-ahead audit before it is simulated.
+
+    Parameters
+    ----------
+    strategies
+        Names or paths, each with its parameters; the run's configured ones unless told otherwise.
 
     Returns
     -------
@@ -39,20 +45,26 @@ def backtest_run(
     """
     check_run(run)
     config = run.config
+    loaded = load_strategies(config.strategies if strategies is None else strategies)
     bars = run_bars(run, cache)
     forecasts = run.forecasts(config.model)[0].seed_mean()
-    chosen = config.strategies if strategies is None else strategies
-    loaded = [load_strategy(name, params, strategy_folders()) for name, params in chosen.items()]
+    span = tested_bars(bars, forecasts, config.backtest.delay)
+    hold = load_strategy("buy_and_hold", {}, strategy_folders())
+    benchmark = simulate(span, decide(hold, span, forecasts), config.backtest)
     progress.start("backtest", len(loaded))
     folders = []
     for strategy in loaded:
         audit(strategy, bars, forecasts, seed=config.seed)
-        span = tested_bars(bars, forecasts, config.backtest.delay)
         weights = decide(strategy, bars, forecasts).loc[span.index]
         result = simulate(span, weights, config.backtest)
-        folders.append(_save_backtest(run, strategy, config, result, metrics(result, bars.periods_per_year)))
+        folders.append(_save_backtest(run, strategy, config.backtest, result, benchmark, bars.periods_per_year))
         progress.advance(1, strategy.name)
     return folders
+
+
+def load_strategies(chosen: Mapping[str, Mapping[str, Scalar]]) -> list[LoadedStrategy]:
+    """Load strategies by name or path; a wrong one is found here, before anything is computed for it."""
+    return [load_strategy(name, params, strategy_folders()) for name, params in chosen.items()]
 
 
 def tested_bars(bars: Bars, forecasts: Forecasts, delay: int) -> Bars:
@@ -62,18 +74,28 @@ def tested_bars(bars: Bars, forecasts: Forecasts, delay: int) -> Bars:
 
 
 def _save_backtest(
-    run: Run, strategy: LoadedStrategy, config: RunConfig, result: BacktestResult, numbers: Metrics
+    run: Run,
+    strategy: LoadedStrategy,
+    account: BacktestConfig,
+    result: BacktestResult,
+    benchmark: BacktestResult,
+    periods_per_year: float,
 ) -> Path:
     """Write one backtest; its folder's name tells strategy, parameters and account apart."""
-    identity = {"params": dict(strategy.params), "source": strategy.sha256, "account": config.backtest.model_dump()}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    described = {
+        "params": dict(strategy.params),
+        "source": strategy.sha256,
+        "account": account.model_dump(mode="json"),
+    }
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
     folder = run.folder / "backtests" / f"{strategy.name}-{digest}"
     write_parquet(folder / "weights.parquet", pd.concat({"decided": result.decided, "held": result.held}, axis=1))
     write_parquet(folder / "trades.parquet", result.trades)
-    write_parquet(
-        folder / "equity.parquet",
-        pd.DataFrame({"gross": result.gross, "cost": result.cost, "net": result.net, "equity": result.equity}),
-    )
-    described = {"strategy": strategy.name, "params": dict(strategy.params), "metrics": numbers.to_dict()}
-    write_json(folder / "metrics.json", described)
+    series = {"gross": result.gross, "cost": result.cost, "net": result.net, "equity": result.equity}
+    write_parquet(folder / "equity.parquet", pd.DataFrame({**series, "buy_and_hold": benchmark.equity}))
+    measured = {
+        "metrics": metrics(result, periods_per_year).to_dict(),
+        "buy_and_hold": metrics(benchmark, periods_per_year).to_dict(),
+    }
+    write_json(folder / "metrics.json", {"strategy": strategy.name, **described, **measured})
     return folder

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from qtrade.backtest.engine import simulate
-from qtrade.backtest.metrics import metrics
 from qtrade.data.cache import Cache
 from qtrade.evaluation.verdict import verdict
-from qtrade.files import write_json
-from qtrade.pipeline.backtest import tested_bars
+from qtrade.files import read_json, read_parquet, write_json
 from qtrade.pipeline.evaluate import model_skills, seed_mean_with_actual
 from qtrade.pipeline.market import run_bars
 from qtrade.report.page import ReportInput, StrategyReport, write_report
 from qtrade.runs import Run, check_run, read_history
-from qtrade.strategy import decide, load_strategy, strategy_folders
-from qtrade.types import Bars, Forecasts
 
 
 def report_run(run: Run, *, cache: Cache) -> Path:
@@ -32,7 +26,7 @@ def report_run(run: Run, *, cache: Cache) -> Path:
     forecasts, actual = seed_mean_with_actual(*run.forecasts(config.model))
     skills = model_skills(run, bars)
     conclusion = verdict(skills[config.model])
-    backtests = _read_backtests(run, bars, forecasts)
+    backtests = _read_backtests(run)
     account = config.backtest
     costs = (
         f"{account.costs.fees_bps:g} bp fees and {account.costs.slippage_bps:g} bp slippage per fill; "
@@ -73,24 +67,24 @@ def report_run(run: Run, *, cache: Cache) -> Path:
     return path
 
 
-def _read_backtests(run: Run, bars: Bars, forecasts: Forecasts) -> list[StrategyReport]:
-    """Read the backtests of a run, with buy-and-hold over the same bars beside each."""
-    config = run.config
-    span = tested_bars(bars, forecasts, config.backtest.delay)
-    hold = load_strategy("buy_and_hold", {}, strategy_folders())
-    benchmark = simulate(span, decide(hold, span, forecasts), config.backtest)
-    benchmark_metrics = metrics(benchmark, bars.periods_per_year).to_dict()
+def _read_backtests(run: Run) -> list[StrategyReport]:
+    """Read the backtests that were made with the account the run has now."""
+    account = run.config.backtest.model_dump(mode="json")
+    fix = f"`qtrade backtest {run.name}` writes it anew"
     found = []
     for path in sorted(run.folder.glob("backtests/*/metrics.json")):
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = read_json(path, fix=fix)
+        if described["account"] != account:
+            continue
+        equity = read_parquet(path.parent / "equity.parquet", fix=fix)
         found.append(
             StrategyReport(
                 name=described["strategy"],
                 params=described["params"],
-                equity=pd.read_parquet(path.parent / "equity.parquet")["equity"],
-                benchmark=benchmark.equity,
+                equity=equity["equity"],
+                benchmark=equity["buy_and_hold"],
                 metrics=described["metrics"],
-                benchmark_metrics=benchmark_metrics,
+                benchmark_metrics=described["buy_and_hold"],
             )
         )
     return found

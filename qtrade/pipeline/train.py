@@ -22,11 +22,15 @@ from qtrade.models.base import Shape
 from qtrade.models.train import choose_device
 from qtrade.pipeline.evaluate import evaluate_run
 from qtrade.pipeline.market import Market, prepare
+from qtrade.pipeline.parallel import count_workers, run_jobs
 from qtrade.progress import Progress
 from qtrade.runs import Run, fold_is_complete, forecast_frame, residual_frame, save_fold, start_run
 from qtrade.splits import walk_forward
 from qtrade.types import Fold, Forecasts
 from qtrade.windows import Samples, realised
+
+# Windows times epochs below which starting another process costs more than it saves.
+_WORTH_A_PROCESS = 20_000
 
 
 def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress) -> Run:
@@ -65,36 +69,65 @@ def _train_model(
     model: str, config: RunConfig, market: Market, folds: Sequence[Fold], run: Run, progress: Progress
 ) -> None:
     """Fit one model on every fold and gather its forecasts into one file."""
-    replicates = config.replicates if model == "informer" else 1
-    epochs = config.train.epochs if model == "informer" else 1
-    progress.start(f"train {model}", len(folds) * replicates * epochs)
-    parts = []
-    for fold in folds:
-        for replicate in range(replicates):
-            place = f"fold {fold.number + 1}/{len(folds)}"
-            if replicates > 1:
-                place += f"  seed {replicate + 1}/{replicates}"
-            folder = run.fold_folder(model, fold.number, replicate)
-            parts.append(folder)
-            if fold_is_complete(folder):
-                progress.advance(epochs, f"{place}  kept")
-                continue
-            try:
-                _train_fold(model, config, market, fold, replicate, folder, _Placed(progress, place))
-            except QtradeError as error:
-                error.what = f"{model}, fold {fold.number}, seed {replicate}: {error.what}"
-                raise
-            if model != "informer":
-                progress.advance(1, place)
+    neural = model == "informer"
+    replicates, epochs = (config.replicates, config.train.epochs) if neural else (1, 1)
+    fits = [
+        _Fit(model, fold, len(folds), replicate, replicates, run.fold_folder(model, fold.number, replicate))
+        for fold in folds
+        for replicate in range(replicates)
+    ]
+    missing = [fit for fit in fits if not fold_is_complete(fit.folder)]
+    if len(missing) < len(fits):
+        progress.message(f"{model}: {len(fits) - len(missing)} of {len(fits)} fits are complete and kept")
+    progress.start(f"train {model}", len(missing) * epochs)
+    work = epochs * len(market.bars.symbols) * sum(len(fit.fold.fit) for fit in missing)
+    alone = not neural or work < _WORTH_A_PROCESS or choose_device(config.train.device).type != "cpu"
+    run_jobs(
+        _train_fold,
+        (config, market),
+        missing,
+        workers=1 if alone else count_workers(config.train.workers, config.train.threads),
+        threads=config.train.threads,
+        progress=progress,
+    )
     target = run.model_folder(model)
     for name in ("residuals.parquet", "forecasts.parquet"):
-        write_parquet(target / name, pd.concat([pd.read_parquet(part / name) for part in parts], ignore_index=True))
+        parts = [pd.read_parquet(fit.folder / name) for fit in fits]
+        write_parquet(target / name, pd.concat(parts, ignore_index=True))
 
 
-def _train_fold(
-    model: str, config: RunConfig, market: Market, fold: Fold, replicate: int, folder: Path, progress: Progress
-) -> None:
-    """Fit one model on one fold, forecast its test origins, and save."""
+@dataclass(frozen=True)
+class _Fit:
+    """One model to fit on one fold."""
+
+    model: str
+    fold: Fold
+    folds: int
+    replicate: int
+    replicates: int
+    folder: Path
+
+    @property
+    def place(self) -> str:
+        """Where in the whole this is."""
+        seed = f"  seed {self.replicate + 1}/{self.replicates}" if self.replicates > 1 else ""
+        return f"fold {self.fold.number + 1}/{self.folds}{seed}"
+
+
+def _train_fold(context: tuple[RunConfig, Market], fit: _Fit, progress: Progress) -> None:
+    """Fit one model on one fold; an error tells which."""
+    try:
+        _fit_and_save(*context, fit, _Placed(progress, fit.place))
+    except QtradeError as error:
+        error.what = f"{fit.model}, fold {fit.fold.number}, seed {fit.replicate}: {error.what}"
+        raise
+    if fit.model != "informer":
+        progress.advance(1, fit.place)
+
+
+def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progress) -> None:
+    """Fit, forecast the fold's test origins, and save."""
+    fold = fit.fold
     seq_len = config.window.seq_len
     scaler = Scaler.fit(market.features, market.returns, range(fold.fit.start - seq_len + 1, fold.fit.stop))
     if scaler.last_row > fold.fit[-1]:
@@ -112,9 +145,9 @@ def _train_fold(
     known = samples.until(fold.train_end)
     valid = known.rows(fold.valid)
     shape = Shape(len(market.features.names), market.marks.shape[1], config.window)
-    forecaster = MODELS[model](shape, config.settings_of(model))
+    forecaster = MODELS[fit.model](shape, config.settings_of(fit.model))
     history = forecaster.fit(
-        known, known.rows(fold.fit), valid, seed=fold_seed(config.seed, fold.number, replicate), progress=progress
+        known, known.rows(fold.fit), valid, seed=fold_seed(config.seed, fold.number, fit.replicate), progress=progress
     )
     predicting = samples.until(fold.test[-1]).without_target()
     test = predicting.rows(fold.test)
@@ -126,18 +159,18 @@ def _train_fold(
         symbol=symbols[test.symbol],
         origin=index[test.origin],
         fold=np.full(len(test), fold.number, dtype=np.int64),
-        seed=np.full(len(test), replicate, dtype=np.int64),
+        seed=np.full(len(test), fit.replicate, dtype=np.int64),
         train_end=index[np.full(len(test), fold.train_end)],
     )
     save_fold(
-        folder,
+        fit.folder,
         forecaster,
         scaler,
         history,
         forecast_frame(forecasts, realised(market.returns, test, fold.horizon, fold.delay)),
         residual_frame(
             fold.number,
-            replicate,
+            fit.replicate,
             symbols[valid.symbol],
             index[valid.origin],
             scaler.inverse_target(errors, valid.symbol),
