@@ -27,6 +27,8 @@ class Shape:
     """Calendar marks M."""
     window: WindowConfig
     """L, label part, H."""
+    outputs: int = 1
+    """Series predicted C: one in MS mode."""
 
     def to_json(self) -> str:
         """One line of JSON, for the header of a saved model."""

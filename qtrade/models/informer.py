@@ -12,13 +12,14 @@ layer, a kernel of three is a linear layer on three neighbours side by side. Sam
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qtrade.errors import UsageError
 from qtrade.models.base import Shape
 from qtrade.models.dropout import Dropout
 from qtrade.settings import Settings
@@ -33,6 +34,8 @@ class InformerConfig(Settings):
     """Attention heads A."""
     e_layers: int = Field(default=2, ge=1)
     """Encoder layers."""
+    stack: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Depths of InformerStack's encoders, as 3, 2, 1, in place of e_layers; each reads half of what the last one did."""
     d_layers: int = Field(default=1, ge=1)
     """Decoder layers."""
     d_ff: int = Field(default=128, ge=1)
@@ -45,6 +48,11 @@ class InformerConfig(Settings):
     """Keys that rank the queries: a random sample as in the paper, or all of them."""
     distil: bool = True
     """Halve the sequence between encoder layers."""
+    mix: bool = False
+    """In the decoder, hand time steps of one head on as if they were heads of one time step: the authors' default, off
+    here because it lets a position see later ones. (They are placeholders, so nothing of the future leaks.)"""
+    embedding: Literal["timeF", "fixed", "learned"] = "timeF"
+    """Calendar marks as numbers through a linear layer, or as integers through frozen sinusoids or learned tables."""
     activation: Literal["gelu", "relu"] = "gelu"
     """Activation of the feed-forward blocks."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -74,13 +82,20 @@ class Informer(nn.Module):
 
     def __init__(self, shape: Shape, config: InformerConfig) -> None:
         super().__init__()
+        shortest = shape.window.seq_len // 2 ** max(len(config.stack) - 1, 0)
+        if shortest == 0:
+            raise UsageError(
+                f"seq_len {shape.window.seq_len} is too short for {len(config.stack)} stacked encoders",
+                why="each reads half of what the one before it reads, and the last would read nothing",
+                fix="set a larger window.seq_len, or fewer depths in informer.stack",
+            )
         self.window = shape.window
         self.encoder_embedding = Embedding(shape, config)
         self.decoder_embedding = Embedding(shape, config)
-        self.encoder = Encoder(config)
+        self.encoders = nn.ModuleList(Encoder(config, depth) for depth in config.stack or (config.e_layers,))
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.d_layers))
         self.decoder_norm = nn.LayerNorm(config.d_model)
-        self.head = nn.Linear(config.d_model, 1)
+        self.head = nn.Linear(config.d_model, shape.outputs)
         if config.zero_head:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
@@ -102,10 +117,18 @@ class Informer(nn.Module):
 
         Returns
         -------
-        (B, H) scaled target.
+        (B, H, C) predictions of the C outputs; in MS mode C is 1, the scaled target.
         """
         start = self.window.seq_len - self.window.label_len
-        memory = self.encoder(self.encoder_embedding(past, marks_past), keys)
+        embedded = self.encoder_embedding(past, marks_past)
+        # InformerStack's n-th encoder reads the last L / 2^n positions; a single encoder reads them all.
+        memory = torch.cat(
+            [
+                encoder(embedded[:, -(self.window.seq_len // 2**number) :], keys)
+                for number, encoder in enumerate(self.encoders)
+            ],
+            dim=1,
+        )
         empty = past.new_zeros(len(past), self.window.horizon, past.shape[2])
         known = torch.cat((past[:, start:], empty), dim=1)
         marks = torch.cat((marks_past[:, start:], marks_future), dim=1)
@@ -113,18 +136,21 @@ class Informer(nn.Module):
         for layer in self.decoder:
             x = layer(x, memory, keys)
         path: Tensor = self.head(self.decoder_norm(x[:, -self.window.horizon :]))
-        assert path.shape == (len(past), self.window.horizon, 1)
-        return path.squeeze(-1)
+        return path
 
 
 class Embedding(nn.Module):
-    """Value (three neighbouring bars, circular) + position (sinusoid) + calendar (linear in the marks)."""
+    """Value (three neighbouring bars, circular) + position (sinusoid) + calendar marks."""
 
     def __init__(self, shape: Shape, config: InformerConfig) -> None:
         super().__init__()
         self.value = nn.Linear(3 * shape.features, config.d_model)
         nn.init.kaiming_normal_(self.value.weight, nonlinearity="leaky_relu", a=0)
-        self.calendar = nn.Linear(shape.marks, config.d_model)
+        self.calendar: nn.Linear | CalendarTables
+        if config.embedding == "timeF":
+            self.calendar = nn.Linear(shape.marks, config.d_model)
+        else:
+            self.calendar = CalendarTables(shape.marks, config.d_model, learned=config.embedding == "learned")
         length = shape.window.seq_len + shape.window.horizon
         self.register_buffer("position", position_code(length, config.d_model), persistent=False)
         self.position: Tensor
@@ -132,21 +158,45 @@ class Embedding(nn.Module):
 
     def forward(self, values: Tensor, marks: Tensor) -> Tensor:
         """(B, L, F) and (B, L, M) to (B, L, D)."""
+        position = self.position[: values.shape[1]]
+        if isinstance(self.calendar, CalendarTables):
+            return _tensor(self.dropout(self.value(neighbours(values)) + position + self.calendar(marks)))
         # One product for both linear maps; joining the two small weights costs less than a pass over the activations.
         weight = torch.cat((self.value.weight, self.calendar.weight), dim=1)
         inputs = torch.cat((neighbours(values), marks), dim=-1)
         x = functional.linear(inputs, weight, self.value.bias + self.calendar.bias)
-        return _tensor(self.dropout(x + self.position[: values.shape[1]]))
+        return _tensor(self.dropout(x + position))
+
+
+class CalendarTables(nn.Module):
+    """Sum of one row per mark, looked up in a table of its own.
+
+    Marks are whole numbers in the order month, day, weekday, hour, quarter of the hour; the first `marks` of them.
+    """
+
+    SIZES = (13, 32, 7, 24, 4)
+
+    def __init__(self, marks: int, width: int, *, learned: bool) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(size, width) for size in self.SIZES[:marks])
+        if not learned:
+            for table, size in zip(self.tables, self.SIZES, strict=False):
+                table.weight = nn.Parameter(position_code(size, width), requires_grad=False)
+
+    def forward(self, marks: Tensor) -> Tensor:
+        """(B, L, M) whole numbers, of any type, to (B, L, D)."""
+        rows = marks.long()
+        return _tensor(sum(table(rows[..., number]) for number, table in enumerate(self.tables)))
 
 
 class Encoder(nn.Module):
     """Layers of self-attention, each but the last followed by distilling."""
 
-    def __init__(self, config: InformerConfig) -> None:
+    def __init__(self, config: InformerConfig, depth: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.e_layers))
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(depth))
         self.distils = nn.ModuleList(
-            Distil(config.d_model) if config.distil else nn.Identity() for _ in range(config.e_layers - 1)
+            Distil(config.d_model) if config.distil else nn.Identity() for _ in range(depth - 1)
         )
         self.norm = nn.LayerNorm(config.d_model)
 
@@ -218,7 +268,9 @@ class SelfAttention(nn.Module):
             if self.config.attention_keys == "sampled":
                 sample = sample_keys(length, length, self.config.factor, keys).to(x.device, non_blocking=True)
             context = prob_sparse_attention(query, key, value, sample, self.config.factor, causal=self.causal)
-        return _tensor(self.out(context.transpose(1, 2).reshape(batch, length, width)))
+        if not (self.causal and self.config.mix):
+            context = context.transpose(1, 2)
+        return _tensor(self.out(context.reshape(batch, length, width)))
 
 
 class CrossAttention(nn.Module):

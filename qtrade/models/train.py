@@ -214,7 +214,7 @@ def predict_network(
         for chosen in torch.split(order, batch_size):
             keys = torch.Generator().manual_seed(key_seed)
             batch = data.batch(origin[chosen], symbol[chosen], labelled=False)
-            parts.append(network(batch.past, batch.marks_past, batch.marks_future, keys=keys).float())
+            parts.append(network(batch.past, batch.marks_past, batch.marks_future, keys=keys).squeeze(-1).float())
     paths: Float64Array = torch.cat(parts)[: len(rows)].cpu().numpy().astype(np.float64)
     return paths
 
@@ -245,7 +245,7 @@ def _epoch(
         batch = data.batch(origin[chosen], symbol[chosen], labelled=True)
         assert batch.label is not None
         with _precision(config, data.device):
-            path = network(batch.past, batch.marks_past, batch.marks_future, keys=order)
+            path = network(batch.past, batch.marks_past, batch.marks_future, keys=order).squeeze(-1)
         assert path.shape == batch.label.shape, f"prediction {path.shape} and label {batch.label.shape} differ"
         loss = functional.mse_loss(path.float(), batch.label)
         optimiser.zero_grad(set_to_none=True)

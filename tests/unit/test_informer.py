@@ -149,7 +149,7 @@ def test_shapes_odd_lengths_and_a_window_s_independence_of_its_batch(
     network, inputs = build(config, window)
     keys = torch.Generator().manual_seed(9)
     whole = network(*inputs, keys=keys)
-    assert whole.shape == (6, window.horizon)
+    assert whole.shape == (6, window.horizon, 1)
     keys.manual_seed(9)
     alone = network(*(x[3:4] for x in inputs), keys=keys)
     torch.testing.assert_close(whole[3:4], alone)
