@@ -151,7 +151,8 @@ def _trades(days: pd.DatetimeIndex, calendar: str) -> NDArray[np.bool_]:
     rules = exchange.regular_holidays
     if rules is not None:
         dates = days.tz_localize(None)
-        trades &= ~dates.isin(rules.holidays(dates[0], dates[-1]))
+        # Korea's substitute holidays are found only if the holiday they stand for is in sight.
+        trades &= ~dates.isin(rules.holidays(dates[0] - 8 * _DAY, dates[-1] + 8 * _DAY))
     return trades
 
 

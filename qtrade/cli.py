@@ -344,6 +344,7 @@ class _TerminalProgress:
     def start(self, title: str, total: int) -> None:
         """Begin a bar below the finished ones."""
         self.task = self.progress.add_task(title, total=total, note="")
+        self.progress.update(self.task, advance=0)  # a job without steps is finished at once
 
     def advance(self, steps: int, note: str) -> None:
         """Move the bar."""
