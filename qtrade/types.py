@@ -370,8 +370,8 @@ class Forecasts:
         """
         symbol = pd.util.hash_array(self.symbol, categorize=True)
         row = pd.util.hash_array(self.origin.as_unit("ns").asi8.view(np.uint64) ^ symbol)
-        stream = np.arange(n, dtype=np.uint64) + np.uint64(seed) * np.uint64(n)
-        random = pd.util.hash_array((row[:, None] + pd.util.hash_array(stream)[None, :]).ravel()).reshape(-1, n)
+        draw = np.random.default_rng(seed).integers(2**64, size=n, dtype=np.uint64)
+        random = pd.util.hash_array((row[:, None] ^ draw).ravel()).reshape(-1, n)
         paths = np.empty((len(self), n, self.horizon))
         for rows, bank in self._banks():
             drawn = random[rows] % np.uint64(len(bank))

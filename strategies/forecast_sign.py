@@ -13,8 +13,8 @@ from qtrade.types import Bars, Forecasts
 class ForecastSign:
     """Long where the expected return is above the threshold, short where it is below its negative, otherwise flat."""
 
-    step: int = 24
-    """Bars ahead at which the expected return is read."""
+    step: int = 0
+    """Bars ahead at which the expected return is read; 0 takes the end of the path."""
     threshold: float = 0.0
     """Cumulative log return over `step` bars that is too small to act on."""
     long_only: bool = False
@@ -22,7 +22,8 @@ class ForecastSign:
 
     def weights(self, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
         """Return 1/S, 0 or -1/S for each symbol; a bar without a forecast is flat."""
-        expected = forecasts.expected(self.step).reindex(index=bars.index, columns=bars.symbols)
+        step = self.step or forecasts.horizon
+        expected = forecasts.expected(step).reindex(index=bars.index, columns=bars.symbols)
         direction = (expected > self.threshold).astype(float)
         if not self.long_only:
             direction -= (expected < -self.threshold).astype(float)

@@ -13,8 +13,9 @@ from qtrade.types import Bars, Forecasts
 class PathMomentum:
     """Trades less than `forecast_sign`: enters on strong forecasts only, and holds through weak ones that agree."""
 
-    step: int = 24
-    """Length of the move, in bars: how far ahead it is read, and how long it is held without a new strong forecast."""
+    step: int = 0
+    """Length of the move, in bars: how far ahead it is read, and how long it is held without a new strong forecast.
+    0 takes the whole path."""
     cost_bps: float = 4.0
     """Assumed cost of entering and leaving, in basis points."""
     multiple: float = 5.0
@@ -22,12 +23,13 @@ class PathMomentum:
 
     def weights(self, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
         """Return 1/S, 0 or -1/S for each symbol; a bar without a forecast is flat."""
-        expected = forecasts.expected(self.step).reindex(index=bars.index, columns=bars.symbols)
+        step = self.step or forecasts.horizon
+        expected = forecasts.expected(step).reindex(index=bars.index, columns=bars.symbols)
         hurdle = self.cost_bps * 1e-4 * self.multiple
         strong = expected.where(expected.abs() > hurdle)
         # The forecast must still point the way of the last strong one; once it does not, the position ends for good.
         agrees = expected * strong.ffill() > 0
-        recent = strong.notna().rolling(self.step, min_periods=1).max() > 0
+        recent = strong.notna().rolling(step, min_periods=1).max() > 0
         held = strong.mask(~agrees, 0.0).ffill().where(recent, 0.0)
         direction = (held > 0).astype(float) - (held < 0).astype(float)
         return direction / len(bars.symbols)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from qtrade.errors import DataError, QtradeError
 from qtrade.progress import Progress
+from qtrade.settings import Settings
 from qtrade.types import Float64Array
 from qtrade.windows import Rows, Samples, WindowConfig
 
@@ -30,14 +31,13 @@ class Shape:
     outputs: int = 1
     """Series predicted C: one in MS mode."""
 
-    def to_json(self) -> str:
-        """One line of JSON, for the header of a saved model."""
-        return json.dumps({**asdict(self), "window": self.window.model_dump()}, sort_keys=True)
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for the header of a saved model."""
+        return {**asdict(self), "window": self.window.model_dump()}
 
     @classmethod
-    def from_json(cls, text: str) -> Shape:
-        """Undo `to_json`."""
-        fields = json.loads(text)
+    def from_dict(cls, fields: dict[str, Any]) -> Shape:
+        """Undo `to_dict`."""
         return cls(**{**fields, "window": WindowConfig(**fields["window"])})
 
 
@@ -106,14 +106,18 @@ def read_header(path: Path, model: str) -> tuple[Shape, dict[str, Any]]:
     fix = "train again; the fold is trained anew where its files are missing"
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {})["qtrade"])
         if header.get("model") != model:
             raise DataError(f"{path} holds a '{header.get('model')}' model, not '{model}'", fix=fix)
-        return Shape.from_json(header["shape"]), json.loads(header["settings"])
+        return Shape.from_dict(header["shape"]), header["settings"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} cannot be read", why=str(error), fix=fix) from error
 
 
-def make_header(model: str, shape: Shape, settings: str) -> dict[str, str]:
-    """Return the header that `read_header` reads."""
-    return {"model": model, "shape": shape.to_json(), "settings": settings}
+def make_header(model: str, shape: Shape, settings: Settings) -> dict[str, str]:
+    """Return the header that `read_header` reads: one entry, because safetensors writes several in any order."""
+    return {
+        "qtrade": json.dumps(
+            {"model": model, "shape": shape.to_dict(), "settings": settings.model_dump(mode="json")}, sort_keys=True
+        )
+    }

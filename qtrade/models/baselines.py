@@ -155,7 +155,7 @@ def _history(path: Float64Array, samples: Samples, valid: Rows) -> History:
 
 
 def _save(path: Path, name: str, shape: Shape, settings: Settings, tensors: dict[str, Float64Array]) -> None:
-    header = make_header(name, shape, settings.model_dump_json())
+    header = make_header(name, shape, settings)
     if not all(np.isfinite(values).all() for values in tensors.values()):
         raise DataError(
             f"the {name} model has weights that are not finite", fix="look at the features it was fitted on"

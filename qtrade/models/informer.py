@@ -35,7 +35,7 @@ class InformerConfig(Settings):
     e_layers: int = Field(default=2, ge=1)
     """Encoder layers."""
     stack: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Depths of InformerStack's encoders, as 3, 2, 1, in place of e_layers; each reads half of what the last one did."""
+    """Depths of InformerStack's encoders, as 3, 2, 1, in place of e_layers; each reads half of what the last did."""
     d_layers: int = Field(default=1, ge=1)
     """Decoder layers."""
     d_ff: int = Field(default=128, ge=1)

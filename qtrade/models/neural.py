@@ -64,7 +64,7 @@ class InformerModel:
         if not all(torch.isfinite(value).all() for value in weights.values() if value.is_floating_point()):
             raise DataError("the network has weights that are not finite", fix="set a smaller train.learning_rate")
         with atomic_path(path) as temporary:
-            save_file(weights, temporary, metadata=make_header(self.name, self.shape, self.settings.model_dump_json()))
+            save_file(weights, temporary, metadata=make_header(self.name, self.shape, self.settings))
 
     @classmethod
     def load(cls, path: Path) -> Self:

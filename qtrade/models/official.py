@@ -79,7 +79,7 @@ class _Taken:
         return self.weights[name]
 
     def pair(self, ours: str, theirs: str) -> dict[str, Tensor]:
-        """Weight and bias of a linear layer, a norm, or a convolution of kernel 1 (whose last axis has one entry)."""
+        """Rename weight and bias of a linear layer, a norm, or a convolution of kernel 1 (whose last axis goes)."""
         weight = self(f"{theirs}.weight")
         return {
             f"{ours}.weight": weight.squeeze(-1) if weight.ndim == 3 else weight,
@@ -87,14 +87,14 @@ class _Taken:
         }
 
     def joined(self, ours: str, theirs: str, parts: tuple[str, ...]) -> dict[str, Tensor]:
-        """Several projections of one input as one linear layer."""
+        """Join several projections of one input into one linear layer."""
         return {
             f"{ours}.{kind}": torch.cat([self(f"{theirs}.{part}_projection.{kind}") for part in parts])
             for kind in ("weight", "bias")
         }
 
     def convolution(self, ours: str, theirs: str) -> dict[str, Tensor]:
-        """A circular convolution of kernel 3 as a linear layer on (before, itself, after)."""
+        """Turn a circular convolution of kernel 3 into a linear layer on (before, itself, after)."""
         weight = self(f"{theirs}.weight")
         return {
             f"{ours}.weight": weight.permute(0, 2, 1).reshape(len(weight), -1),

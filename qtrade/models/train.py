@@ -77,6 +77,11 @@ def set_threads(count: int) -> int:
     return before
 
 
+def torch_version() -> str:
+    """Version of PyTorch, without the name of its build: another version may round otherwise."""
+    return torch.__version__.partition("+")[0]
+
+
 def describe_device() -> tuple[str, int]:
     """Name the device that `auto` chooses, and count the CPU threads PyTorch uses."""
     device = choose_device("auto")

@@ -19,7 +19,7 @@ from qtrade.features.scaler import Scaler
 from qtrade.files import write_parquet
 from qtrade.models import MODELS
 from qtrade.models.base import Shape
-from qtrade.models.train import choose_device
+from qtrade.models.train import choose_device, torch_version
 from qtrade.pipeline.evaluate import evaluate_run
 from qtrade.pipeline.market import Market, prepare
 from qtrade.pipeline.parallel import count_workers, run_jobs
@@ -51,6 +51,7 @@ def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress
         "data": market.data_hash,
         "device": choose_device(config.train.device).type,
         "qtrade": __version__,
+        "torch": torch_version(),
     }
     run = start_run(runs, config, facts, _describe(config, market, folds))
     models = dict.fromkeys((config.model, "naive", *config.baselines))
