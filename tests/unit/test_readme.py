@@ -1,0 +1,79 @@
+"""What the README says is so: its strategy runs, its commands exist, its map is complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+
+from qtrade.cli import app
+from qtrade.config import load_config
+from qtrade.strategy import audit, decide, load_strategy
+from qtrade.types import Bars, Forecasts
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def market() -> tuple[Bars, Forecasts]:
+    index = pd.date_range("2020-01-01", periods=60, tz="UTC")
+    close = pd.DataFrame({"A": np.linspace(10, 12, 60), "B": np.linspace(9, 8, 60)}, index=index)
+    bars = Bars(close, close, close, close, close * 0 + 1, interval="1d", calendar="24/7", periods_per_year=365.0)
+    origins = index[20:50].repeat(2)
+    generator = np.random.default_rng(0)
+    rows = len(origins)
+    return bars, Forecasts(
+        path=generator.normal(size=(rows, 24)),
+        symbol=np.array(["A", "B"] * 30, dtype=object),
+        origin=origins,
+        fold=np.zeros(rows, dtype=np.int64),
+        seed=np.zeros(rows, dtype=np.int64),
+        train_end=index[[20] * rows],
+    )
+
+
+def test_strategy_of_the_readme_runs_and_sees_no_future(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    path = tmp_path / "up_only.py"
+    path.write_text(code, encoding="utf-8")
+    strategy = load_strategy(str(path), {}, ())
+    bars, forecasts = market()
+    weights = decide(strategy, bars, forecasts)
+    assert set(np.unique(weights)) == {0.0, 0.5}
+    assert (weights[:20] == 0).all(axis=None)
+    audit(strategy, bars, forecasts, seed=0)
+
+
+def test_commands_of_the_readme_exist() -> None:
+    known = set(typer.main.get_group(app).commands)
+    named = set(re.findall(r"qtrade ([a-z]+)\b(?! is)", README)) & set(re.findall(r"`qtrade ([a-z]+)", README))
+    assert named
+    assert named <= known
+    for assignment in re.findall(r"--set ([a-z_]+\.[a-z_]+=\w+)", README):
+        load_config(None, [assignment])
+
+
+def test_map_of_the_readme_names_every_module() -> None:
+    table = README.partition("## Where things are")[2].partition("## Limits")[0]
+    named: set[str] = set()
+    for row in re.findall(r"^\| (`[^|]+`) \|", table, flags=re.MULTILINE):
+        folder = ""
+        for name in re.findall(r"`([^`]+)`", row):
+            folder = name.rpartition("/")[0] if "/" in name else folder
+            named.add(name if "/" in name else f"{folder}/{name}")
+    for name in named:
+        assert (ROOT / name).exists(), f"{name} is in the map but not in the tree"
+    for path in sorted((ROOT / "qtrade").rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        whole_folder = any(entry.endswith("/") and name.startswith(entry) for entry in named)
+        assert name in named or whole_folder or path.name == "__init__.py", f"{name} is missing from the map"
+
+
+@pytest.mark.parametrize("name", ["demo", "test"])
+def test_commands_of_make_exist(name: str) -> None:
+    assert f"make {name}" in README
+    assert re.search(rf"^{name}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
