@@ -97,14 +97,16 @@ def run(
     from qtrade.pipeline.backtest import backtest_run, load_strategies
     from qtrade.pipeline.report import report_run
     from qtrade.pipeline.train import train_run
+    from qtrade.runs import save_config
 
     load_strategies(resolved.strategies)  # a wrong one would be met only after training
     store = Cache(cache)
     with _bars() as progress:
         fetch_bars(resolved.data, cache=store, progress=progress).require_all()
         finished = train_run(resolved, runs=runs, cache=store, progress=progress)
-        backtest_run(finished, cache=store, progress=progress)
-        path = report_run(finished, cache=store)
+        backtest_run(finished, progress=progress, config=resolved)
+        save_config(finished, resolved)
+        path = report_run(finished)
     _summarise(finished)
     typer.echo(path)
 
@@ -166,9 +168,11 @@ def train(
     resolved = _resolve(config, settings, name, [*(symbols or []), *(arguments or [])], source, interval, start, end)
     from qtrade.data.cache import Cache
     from qtrade.pipeline.train import train_run
+    from qtrade.runs import save_config
 
     with _bars() as progress:
         finished = train_run(resolved, runs=runs, cache=Cache(cache), progress=progress)
+        save_config(finished, resolved)
     typer.echo(finished.folder)
 
 
@@ -183,14 +187,12 @@ def backtest(
         list[str] | None, typer.Option("--set", help="A parameter of the strategy, as threshold=0.01. Repeatable.")
     ] = None,
     runs: RunsOption = RUNS,
-    cache: CacheOption = CACHE,
 ) -> None:
     """Backtest strategies on the forecasts of a run.
 
     Example: qtrade backtest run-1a2b3c4d -s path_momentum --set step=12
     """
     from qtrade.config import parse_assignment
-    from qtrade.data.cache import Cache
     from qtrade.pipeline.backtest import backtest_run
     from qtrade.runs import open_run
 
@@ -200,7 +202,7 @@ def backtest(
     chosen = dict.fromkeys(strategy, params) if strategy else None
     found = open_run(runs, run_name)
     with _bars() as progress:
-        folders = backtest_run(found, cache=Cache(cache), progress=progress, strategies=chosen)
+        folders = backtest_run(found, progress=progress, strategies=chosen)
     made = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
     _backtest_table([(one["strategy"], one["params"], one["metrics"]) for one in made], made[0]["buy_and_hold"])
     for folder in folders:
@@ -208,17 +210,16 @@ def backtest(
 
 
 @app.command()
-def report(run_name: RunArgument, runs: RunsOption = RUNS, cache: CacheOption = CACHE) -> None:
+def report(run_name: RunArgument, runs: RunsOption = RUNS) -> None:
     """Write report.html and metrics.json of a run.
 
     Example: qtrade report run-1a2b3c4d
     """
-    from qtrade.data.cache import Cache
     from qtrade.pipeline.report import report_run
     from qtrade.runs import open_run
 
     found = open_run(runs, run_name)
-    path = report_run(found, cache=Cache(cache))
+    path = report_run(found)
     _summarise(found)
     typer.echo(path)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,7 +101,8 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
     UsageError
         If the file cannot be read, or a key or value is wrong; an unknown key names the nearest.
     """
-    tree = _read(path) if path else {}
+    written = _read(path) if path else {}
+    tree = deepcopy(written)
     for text in overrides:
         _assign(tree, text)
     for key, value in values.items():
@@ -110,7 +112,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
                 tree[key] = {**tree.get(key, {}), **given}
         elif value is not None:
             tree[key] = value
-    return validated(RunConfig, tree, path)
+    return validated(RunConfig, tree, path, written)
 
 
 def parse_assignment(text: str) -> tuple[str, Scalar | list[Any]]:

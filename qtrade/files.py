@@ -46,7 +46,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {target}", why=error.strerror or str(error), fix="move what is in its place away"
+            ) from error
         _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)

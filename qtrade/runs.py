@@ -3,7 +3,7 @@
 ::
 
     runs/<name>-<hash8>/
-      config.toml  manifest.json
+      config.toml  manifest.json  bars.parquet
       folds/<k>/seed-<s>/model.safetensors  scaler.json  forecasts.parquet  residuals.parquet  history.json
       forecasts.parquet  residuals.parquet
       baselines/<model>/...                  the same, for each model it is compared with
@@ -32,9 +32,10 @@ from qtrade.errors import DataError, UsageError, nearest
 from qtrade.features.scaler import Scaler
 from qtrade.files import read_json, read_parquet, sha256, write_json, write_parquet, write_text
 from qtrade.models.base import Epoch, History, Model
-from qtrade.types import Float64Array, Forecasts
+from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts
 
 FOLD_FILES = ("model.safetensors", "scaler.json", "forecasts.parquet", "residuals.parquet")
+_MANIFEST = {"forecast_hash": str, "facts": dict, "data": dict, "folds": list, "notes": list}
 _TRAIN_AGAIN = "train the run again with `qtrade train --config {config}`; complete folds are kept"
 
 
@@ -47,7 +48,7 @@ class Run:
     @property
     def name(self) -> str:
         """Name of the folder."""
-        return self.folder.name
+        return self.folder.resolve().name
 
     @property
     def config(self) -> RunConfig:
@@ -57,10 +58,40 @@ class Run:
     @property
     def manifest(self) -> dict[str, Any]:
         """What the run was made from: hashes, data, features, folds, versions, device."""
-        manifest: dict[str, Any] = read_json(
-            self.folder / "manifest.json", fix="start the run anew with `qtrade train`"
-        )
-        return manifest
+        path, fix = self.folder / "manifest.json", "start the run anew with `qtrade train`"
+        manifest = read_json(path, fix=fix)
+        known = manifest if isinstance(manifest, dict) else {}
+        missing = [key for key, kind in _MANIFEST.items() if not isinstance(known.get(key), kind)]
+        if missing:
+            raise DataError(f"{path} lacks {', '.join(missing)}", why="it was altered or cut off", fix=fix)
+        return known
+
+    @property
+    def bars(self) -> Bars:
+        """The bars that the run was made from, kept with it: fetching again changes no finished run.
+
+        Raises
+        ------
+        DataError
+            If the file is missing or altered.
+        """
+        path, manifest = self.folder / "bars.parquet", self.manifest
+        fix = _TRAIN_AGAIN.format(config=self.folder / "config.toml")
+        table = read_parquet(path, fix=fix)
+        facts = manifest["data"]
+        try:
+            bars = Bars(
+                **{name: pd.DataFrame(table[name]) for name in BAR_FIELDS},
+                interval=facts["interval"],
+                calendar=facts["calendar"],
+                periods_per_year=facts["periods_per_year"],
+            )
+            same = bars.fingerprint() == manifest["facts"]["data"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} cannot be used", why=str(error), fix=fix) from error
+        if not same:
+            raise DataError(f"{path} does not hold the bars of this run", why="its hash is another", fix=fix)
+        return bars
 
     def model_folder(self, model: str) -> Path:
         """Folder of a model's folds and forecasts: the run's own for the model it trades."""
@@ -86,8 +117,10 @@ class Run:
             return read_forecasts(
                 read_parquet(folder / "forecasts.parquet", fix=fix), read_parquet(folder / "residuals.parquet", fix=fix)
             )
-        except KeyError as error:
-            raise DataError(f"{folder / 'forecasts.parquet'} lacks the column {error}", fix=fix) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{folder / 'forecasts.parquet'} or its residuals are not what training writes", why=str(error), fix=fix
+            ) from error
 
 
 def open_run(runs: Path, name: str) -> Run:
@@ -116,8 +149,10 @@ def list_runs(runs: Path) -> list[Run]:
     return [Run(path.parent) for path in sorted(runs.glob("*/manifest.json"))]
 
 
-def start_run(runs: Path, config: RunConfig, facts: Mapping[str, str], description: Mapping[str, Any]) -> Run:
-    """Make the folder of a run, or return to it.
+def start_run(
+    runs: Path, config: RunConfig, bars: Bars, facts: Mapping[str, str], description: Mapping[str, Any]
+) -> Run:
+    """Make the folder of a run, or return to it as it is.
 
     Parameters
     ----------
@@ -141,20 +176,23 @@ def start_run(runs: Path, config: RunConfig, facts: Mapping[str, str], descripti
                 why=f"its hash is {run.manifest['forecast_hash'][:16]}, this run's is {identity[:16]}",
                 fix="choose another --name, or move the folder away",
             )
-    write_text(run.folder / "config.toml", config.to_toml())
+        return run
+    save_config(run, config)
+    write_parquet(run.folder / "bars.parquet", pd.concat({name: getattr(bars, name) for name in BAR_FIELDS}, axis=1))
     manifest = {"schema": 1, "forecast_hash": identity, "facts": dict(facts), "versions": versions(), **description}
     write_json(run.folder / "manifest.json", manifest)
     return run
 
 
+def save_config(run: Run, config: RunConfig) -> None:
+    """Make `config` the configuration of a run. Account and strategies may differ from before; forecasts may not."""
+    write_text(run.folder / "config.toml", config.to_toml())
+
+
 def check_run(run: Run) -> None:
     """Raise `UsageError` unless a run's configuration is the one its forecasts were made with."""
     manifest = run.manifest
-    try:
-        identity = run.config.forecast_hash(**manifest["facts"])
-        recorded = manifest["forecast_hash"]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{run.folder / 'manifest.json'} lacks {error}", fix="start the run anew") from error
+    identity, recorded = run.config.forecast_hash(**manifest["facts"]), manifest["forecast_hash"]
     if identity != recorded:
         raise UsageError(
             f"{run.folder} holds another configuration than its forecasts were made with",
@@ -197,9 +235,13 @@ def fold_is_complete(folder: Path) -> bool:
 
 def read_history(folder: Path) -> tuple[History, list[str]]:
     """Read how a fold's fit went, and which of its inputs were constant."""
-    values = read_json(folder / "history.json", fix="train the run again")
-    epochs = tuple(Epoch(**epoch) for epoch in values["epochs"])
-    return History(epochs, values["best_epoch"], values["valid_loss"]), values["constant"]
+    fix = "train the run again: the fold is fitted anew"
+    values = read_json(folder / "history.json", fix=fix)
+    try:
+        epochs = tuple(Epoch(**epoch) for epoch in values["epochs"])
+        return History(epochs, values["best_epoch"], values["valid_loss"]), values["constant"]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder / 'history.json'} is not what a fit writes", why=str(error), fix=fix) from error
 
 
 def step_columns(prefix: str, horizon: int) -> list[str]:
@@ -231,6 +273,10 @@ def residual_frame(fold: int, replicate: int, symbols: Any, origins: pd.Index, r
 
 def read_forecasts(frame: pd.DataFrame, residuals: pd.DataFrame) -> tuple[Forecasts, Float64Array]:
     """Undo `forecast_frame` and `residual_frame`."""
+    if len(frame) == 0:
+        raise ValueError("there are no rows")
+    if frame.duplicated(["symbol", "origin", "fold", "seed"]).any():
+        raise ValueError("rows repeat")
     horizon = sum(column.startswith("y_hat_") for column in frame.columns)
     errors = step_columns("r", horizon)
     banks = {

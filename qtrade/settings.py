@@ -25,12 +25,28 @@ class Settings(BaseModel):
 Kind = TypeVar("Kind", bound=Settings)
 
 
-def validated(kind: type[Kind], tree: dict[str, Any], path: Path | None = None) -> Kind:
-    """Make settings from a tree of values, turning what is wrong into a `UsageError`."""
+def validated(
+    kind: type[Kind], tree: dict[str, Any], path: Path | None = None, written: dict[str, Any] | None = None
+) -> Kind:
+    """Make settings from a tree of values, turning what is wrong into a `UsageError`.
+
+    Parameters
+    ----------
+    path, written
+        File that values came from and what it says, so that it is blamed for those values alone.
+    """
     try:
         return kind(**tree)
     except ValidationError as error:
-        raise _explain(kind, error, path) from error
+        location = error.errors(include_url=False)[0]["loc"]
+        raise _explain(kind, error, path if _at(written, location) == _at(tree, location) else None) from error
+
+
+def _at(tree: Any, location: tuple[int | str, ...]) -> Any:
+    """Return the value at a place in nested tables; None where there is none."""
+    for part in location:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
 
 
 def _explain(kind: type[Settings], error: ValidationError, path: Path | None) -> UsageError:

@@ -16,11 +16,11 @@ from qtrade.types import Float32Array, Float64Array, IntArray, Windows
 class WindowConfig(Settings):
     """How many bars a model reads and predicts."""
 
-    seq_len: int = Field(default=96, ge=1)
+    seq_len: int = Field(default=96, ge=1, le=100_000)
     """Past bars read by the encoder (L)."""
     label_len: int = Field(default=48, ge=0)
     """Known bars at the end of the past that start the decoder's input."""
-    horizon: int = Field(default=24, ge=1)
+    horizon: int = Field(default=24, ge=1, le=10_000)
     """Future bars predicted in one pass (H)."""
 
     @model_validator(mode="after")

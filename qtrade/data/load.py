@@ -57,6 +57,15 @@ class DataConfig(Settings):
             raise ValueError("a symbol is 1 to 50 printable ASCII characters without spaces")
         return symbols
 
+    @field_validator("start", "end", mode="before")
+    @classmethod
+    def _dates_are_written_out(cls, day: object) -> object:
+        if isinstance(day, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day.strip()):
+            raise ValueError("write the date as 2012-01-31")
+        if isinstance(day, int | float):
+            raise ValueError("write the date as 2012-01-31")
+        return day.strip() if isinstance(day, str) else day
+
     @model_validator(mode="after")
     def _dates_are_in_order(self) -> Self:
         if self.start and self.end and self.start >= self.end:

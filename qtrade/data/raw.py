@@ -85,9 +85,10 @@ def between(frame: pd.DataFrame, start: pd.Timestamp | None, end: pd.Timestamp |
 def adjust(frame: pd.DataFrame) -> pd.DataFrame:
     """Take dividends out of the prices, so that a return is what a holder earned.
 
-    Every price before an ex-date is multiplied by ``1 - dividend / close of the bar before``, the factor of CRSP and
-    Yahoo. Volume stays. A later dividend rewrites the *level* of the whole past, but no return: what is derived from
-    prices must not depend on their level. Within a bar longer than a day the ex-date is taken to be its beginning.
+    Every price from an ex-date on is divided by ``1 - dividend / close of the bar before``, the factor of CRSP and
+    Yahoo: the first bar keeps its price, and later ones are what a holder who reinvests has. Vendors multiply the past
+    instead, so that each new dividend rewrites all of it; here the future changes no earlier number, not by a bit.
+    Returns are the same. Volume stays. Within a bar longer than a day the ex-date is taken to be its beginning.
 
     Parameters
     ----------
@@ -116,8 +117,7 @@ def adjust(frame: pd.DataFrame) -> pd.DataFrame:
             f"the close of {before[bad]} before it",
             fix="fetch the bars again, or set data.adjust=false",
         )
-    # factor[t] is the product of the steps of all ex-dates after t.
-    factor = np.concatenate([np.cumprod(step[::-1])[::-1][1:], [1.0]])
+    factor = np.cumprod(1 / step)
     adjusted = frame[list(BAR_FIELDS)].copy()
     for name in PRICE_FIELDS:
         adjusted[name] = adjusted[name].to_numpy() * factor

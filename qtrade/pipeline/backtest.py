@@ -12,10 +12,8 @@ import pandas as pd
 from qtrade.backtest.costs import BacktestConfig
 from qtrade.backtest.engine import simulate
 from qtrade.backtest.metrics import metrics
-from qtrade.config import Scalar
-from qtrade.data.cache import Cache
+from qtrade.config import RunConfig, Scalar
 from qtrade.files import write_json, write_parquet
-from qtrade.pipeline.market import run_bars
 from qtrade.progress import Progress
 from qtrade.runs import Run, check_run
 from qtrade.strategy import LoadedStrategy, audit, decide, load_strategy, strategy_folders
@@ -25,8 +23,8 @@ from qtrade.types import BacktestResult, Bars, Forecasts
 def backtest_run(
     run: Run,
     *,
-    cache: Cache,
     progress: Progress,
+    config: RunConfig | None = None,
     strategies: Mapping[str, Mapping[str, Scalar]] | None = None,
 ) -> list[Path]:
     """Backtest strategies on the forecasts of a run, with buy-and-hold over the same bars beside each.
@@ -35,8 +33,10 @@ def backtest_run(
 
     Parameters
     ----------
+    config
+        Where account and strategies are taken from, unless the run's own configuration will do.
     strategies
-        Names or paths, each with its parameters; the run's configured ones unless told otherwise.
+        Names or paths, each with its parameters, in place of the configured ones.
 
     Returns
     -------
@@ -44,9 +44,9 @@ def backtest_run(
         The folder of each backtest.
     """
     check_run(run)
-    config = run.config
+    config = config or run.config
     loaded = load_strategies(config.strategies if strategies is None else strategies)
-    bars = run_bars(run, cache)
+    bars = run.bars
     forecasts = run.forecasts(config.model)[0].seed_mean()
     span = tested_bars(bars, forecasts, config.backtest.delay)
     hold = load_strategy("buy_and_hold", {}, strategy_folders())

@@ -82,7 +82,12 @@ def run_jobs(
 
 def count_workers(wanted: int, threads: int) -> int:
     """Return how many processes to use: as many as asked for or, for 0, as there are cores for their threads."""
-    return wanted or max(1, (os.cpu_count() or 1) // threads)
+    return wanted or max(1, _cores() // threads)
+
+
+def _cores() -> int:
+    """Count the cores this process may run on, which in a container can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Relay:

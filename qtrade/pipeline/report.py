@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from qtrade.data.cache import Cache
+from qtrade.errors import DataError
 from qtrade.evaluation.verdict import verdict
 from qtrade.files import read_json, read_parquet, write_json
 from qtrade.pipeline.evaluate import model_skills, seed_mean_with_actual
-from qtrade.pipeline.market import run_bars
 from qtrade.report.page import ReportInput, StrategyReport, write_report
 from qtrade.runs import Run, check_run, read_history
 
 
-def report_run(run: Run, *, cache: Cache) -> Path:
+def report_run(run: Run) -> Path:
     """Write ``report.html`` and ``metrics.json`` of a trained run and return the report's path."""
     check_run(run)
     config = run.config
-    bars = run_bars(run, cache)
+    bars = run.bars
     manifest = run.manifest
     forecasts, actual = seed_mean_with_actual(*run.forecasts(config.model))
     skills = model_skills(run, bars)
     conclusion = verdict(skills[config.model])
-    backtests = _read_backtests(run)
+    backtests, damaged = _read_backtests(run)
     account = config.backtest
     costs = (
         f"{account.costs.fees_bps:g} bp fees and {account.costs.slippage_bps:g} bp slippage per fill; "
@@ -46,12 +46,17 @@ def report_run(run: Run, *, cache: Cache) -> Path:
             skill=skills,
             forecasts=forecasts,
             actual=actual,
+            delay=config.split.delay,
             costs=costs,
             backtests=tuple(backtests),
             folds=_fold_table(run),
             config_toml=(run.folder / "config.toml").read_text(encoding="utf-8"),
-            commands=(f"qtrade run --config {run.folder / 'config.toml'}",),
-            notes=tuple(manifest["notes"]),
+            commands=(
+                shlex.join(
+                    ["qtrade", "run", "--config", f"{run.folder / 'config.toml'}", "--runs", f"{run.folder.parent}"]
+                ),
+            ),
+            notes=(*manifest["notes"], *damaged),
         ),
         path,
     )
@@ -67,18 +72,29 @@ def report_run(run: Run, *, cache: Cache) -> Path:
     return path
 
 
-def _read_backtests(run: Run) -> list[StrategyReport]:
-    """Read the backtests that were made with the account the run has now."""
-    account = run.config.backtest.model_dump(mode="json")
-    fix = f"`qtrade backtest {run.name}` writes it anew"
-    found = []
-    for path in sorted(run.folder.glob("backtests/*/metrics.json")):
-        described = read_json(path, fix=fix)
-        if described["account"] != account:
-            continue
-        equity = read_parquet(path.parent / "equity.parquet", fix=fix)
-        found.append(
-            StrategyReport(
+def _command(run: Run) -> str:
+    """Return what to type to make the run again."""
+    return shlex.join(["qtrade", "run", "--config", str(run.folder / "config.toml"), "--runs", str(run.folder.parent)])
+
+
+def _read_backtests(run: Run) -> tuple[list[StrategyReport], list[str]]:
+    """Read the backtests made with the run's account, and a note on each that cannot be read.
+
+    The configured strategies come first, in their order. Of several versions of a strategy's file, the last one run
+    counts.
+    """
+    config = run.config
+    account = config.backtest.model_dump(mode="json")
+    order = {Path(name).stem: position for position, name in enumerate(config.strategies)}
+    found: dict[str, StrategyReport] = {}
+    damaged = []
+    for path in sorted(run.folder.glob("backtests/*/metrics.json"), key=lambda path: path.stat().st_mtime_ns):
+        try:
+            described = read_json(path, fix="")
+            if described["account"] != account:
+                continue
+            equity = read_parquet(path.parent / "equity.parquet", fix="")
+            found[f"{described['strategy']} {sorted(described['params'].items())}"] = StrategyReport(
                 name=described["strategy"],
                 params=described["params"],
                 equity=equity["equity"],
@@ -86,8 +102,10 @@ def _read_backtests(run: Run) -> list[StrategyReport]:
                 metrics=described["metrics"],
                 benchmark_metrics=described["buy_and_hold"],
             )
-        )
-    return found
+        except (DataError, KeyError, TypeError) as error:
+            damaged.append(f"The backtest in {path.parent.name} cannot be read and is left out: {error}")
+    ordered = sorted(found.items(), key=lambda item: (order.get(item[1].name, len(order)), item[0]))
+    return [backtest for _, backtest in ordered], damaged
 
 
 def _fold_table(run: Run) -> pd.DataFrame:

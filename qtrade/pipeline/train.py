@@ -53,7 +53,7 @@ def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress
         "qtrade": __version__,
         "torch": torch_version(),
     }
-    run = start_run(runs, config, facts, _describe(config, market, folds))
+    run = start_run(runs, config, market.bars, facts, _describe(config, market, folds))
     models = dict.fromkeys((config.model, "naive", *config.baselines))
     for model in models:
         _train_model(model, config, market, folds, run, progress)

@@ -203,26 +203,42 @@ def test_broken_toml_names_the_line(place: Path, qtrade: Program) -> None:
     assert "line 2" in message
 
 
-@pytest.mark.parametrize("command", ["train", "backtest", "report"])
 @pytest.mark.parametrize("half", ["^GSPC.parquet", "^GSPC.json"])
-def test_half_written_cache_is_recognised(place: Path, qtrade: Program, tiny: Options, command: str, half: str) -> None:
+def test_half_written_cache_is_recognised(place: Path, qtrade: Program, tiny: Options, half: str) -> None:
     path = place / "data_cache" / "sample" / "1d" / half
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    code, message = refused(qtrade, place, command, *(tiny if command == "train" else ("run",)))
+    code, message = refused(qtrade, place, "train", *tiny)
     assert code == 3
     assert str(Path("data_cache/sample/1d") / half.replace(".parquet", "")) in message
     assert "fix: fetch it again: `qtrade fetch '^GSPC' --source sample" in message
 
 
 @pytest.mark.parametrize("command", ["backtest", "report"])
-def test_bars_that_changed_since_training_are_refused(place: Path, qtrade: Program, command: str) -> None:
+def test_fetching_other_bars_changes_no_finished_run(place: Path, qtrade: Program, command: str) -> None:
     cache = Cache(place / "data_cache")
     raw = cache.read("sample", "1d", "^GSPC")
     cache.write(dataclasses.replace(raw, frame=raw.frame.iloc[:-1]))
+    assert qtrade(place, command, "run").returncode == 0
+    (only_run(place) / "bars.parquet").write_bytes(b"PAR1")
     code, message = refused(qtrade, place, command, "run")
     assert code == 3
-    assert f"the cached bars are not those that {only_run(place).name} was made from" in message
-    assert "fix: train on the new bars: `qtrade train --config" in message
+    assert "bars.parquet cannot be read" in message
+
+
+def test_a_run_that_fails_leaves_the_finished_one_whole(place: Path, qtrade: Program, tiny: Options) -> None:
+    ruinous = ("--set", "model=ridge", "--set", "baselines=[]", "--set", "backtest.costs.fees_bps=9999")
+    before = contents(place / "runs")
+    outcome = qtrade(place, "run", *tiny, *ruinous)
+    assert outcome.returncode == 2, outcome.stderr
+    assert contents(place / "runs") == before
+
+
+def test_a_damaged_backtest_does_not_stop_the_report(place: Path, qtrade: Program) -> None:
+    victim = sorted((only_run(place) / "backtests").iterdir())[0]
+    (victim / "equity.parquet").unlink()
+    assert qtrade(place, "report", "run").returncode == 0
+    text = (only_run(place) / "report.html").read_text(encoding="utf-8")
+    assert f"The backtest in {victim.name} cannot be read and is left out" in text
 
 
 def test_price_that_never_changes_is_refused(place: Path, qtrade: Program, tiny: Options) -> None:
@@ -285,7 +301,7 @@ def test_run_that_is_not_finished_is_refused(place: Path, qtrade: Program, comma
     [
         ("forecasts.parquet", b"PAR1 and no more", "forecasts.parquet cannot be read"),
         ("manifest.json", b'{"facts": ', "manifest.json cannot be read"),
-        ("manifest.json", b"{}", "manifest.json lacks 'facts'"),
+        ("manifest.json", b"{}", "manifest.json lacks forecast_hash, facts"),
         ("manifest.json", b"[]", "manifest.json lacks"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from qtrade.errors import DataError, QtradeError
+from qtrade.pipeline import parallel
 from qtrade.pipeline.parallel import count_workers, run_jobs
 from qtrade.progress import Progress
 
@@ -80,7 +81,7 @@ def test_a_process_that_dies_is_reported(tmp_path: Path) -> None:
 
 
 def test_workers_follow_cores_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(parallel, "_cores", lambda: 8)
     assert count_workers(0, 1) == 8
     assert count_workers(0, 3) == 2
     assert count_workers(0, 16) == 1

@@ -153,8 +153,18 @@ def test_dates_without_bars_say_what_there_is(cache: Cache, vendor: Vendor) -> N
 def test_dividends_are_taken_out_unless_told_otherwise(cache: Cache, vendor: Vendor) -> None:
     vendor.answers = {"A": raw(change=put(5, "dividends", 10.4))}
     get(cache, config())
-    assert load_bars(config(), cache).bars.close["A"].iloc[4] == pytest.approx(104 * 0.9)
-    assert load_bars(config(adjust=False), cache).bars.close["A"].iloc[4] == 104
+    raw_close = load_bars(config(adjust=False), cache).bars.close["A"]
+    adjusted = load_bars(config(), cache).bars.close["A"]
+    assert raw_close.iloc[4] == adjusted.iloc[4] == 104
+    assert adjusted.iloc[5] == pytest.approx(raw_close.iloc[5] / 0.9)
+
+
+@pytest.mark.parametrize("text", ["20120101", "2012-1-1", "01.02.2012", "1325376000", ""])
+def test_a_date_is_written_out(text: str) -> None:
+    with pytest.raises(UsageError, match="write the date as 2012-01-31"):
+        validated(DataConfig, {"start": text})
+    with pytest.raises(UsageError, match="write the date as 2012-01-31"):
+        validated(DataConfig, {"end": 20120101})
 
 
 def test_a_dividend_after_the_end_changes_nothing_before_it(cache: Cache, vendor: Vendor) -> None:

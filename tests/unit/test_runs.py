@@ -24,13 +24,21 @@ from qtrade.runs import (
     read_forecasts,
     read_history,
     residual_frame,
+    save_config,
     save_fold,
     start_run,
 )
-from qtrade.types import Float64Array, Forecasts
+from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts
 from qtrade.windows import WindowConfig
 
-FACTS = {"data": "abc", "device": "cpu", "qtrade": "0"}
+CLOSE = pd.DataFrame({"^A": [10.0, 10.1, 9.3]}, index=pd.date_range("2024-01-01", periods=3, tz="UTC"))
+BARS = Bars(CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, interval="1d", calendar="24/7", periods_per_year=365.0)
+FACTS = {"data": BARS.fingerprint(), "device": "cpu", "qtrade": "0"}
+DESCRIPTION = {
+    "data": {"interval": "1d", "calendar": "24/7", "periods_per_year": 365.0},
+    "folds": [],
+    "notes": [],
+}
 HISTORY = History((Epoch(1, 1.0, 2.0, 1e-4, 0.5), Epoch(2, 0.9, 2.5, 5e-5, 0.5)), 1, 2.0)
 
 
@@ -63,7 +71,7 @@ def save_example_fold(folder: Path) -> None:
 
 
 def make_run(runs: Path, *overrides: str) -> Run:
-    return start_run(runs, load_config(None, overrides), FACTS, {"notes": []})
+    return start_run(runs, load_config(None, overrides), BARS, FACTS, DESCRIPTION)
 
 
 # --- finding and starting ---
@@ -93,10 +101,13 @@ def test_same_configuration_returns_to_its_folder_and_another_does_not(tmp_path:
     run = make_run(tmp_path)
     assert make_run(tmp_path) == run
     assert make_run(tmp_path, "backtest.cash=5", "strategies={}") == run, "forecasts do not depend on the account"
+    assert run.config == RunConfig(), "returning to a run changes nothing in it"
+    save_config(run, load_config(None, ["backtest.cash=5"]))
     assert run.config.backtest.cash == 5
+    check_run(run)
     for override in ("seed=1", "train.epochs=1", "data.symbols=['^IXIC']", "features.set=minimal", "split.step=9"):
         assert make_run(tmp_path, override) != run
-    assert start_run(tmp_path, RunConfig(), {**FACTS, "data": "abd"}, {}) != run
+    assert start_run(tmp_path, RunConfig(), BARS, {**FACTS, "data": "abd"}, DESCRIPTION) != run
 
 
 def test_folder_of_another_run_is_left_alone(tmp_path: Path) -> None:
@@ -197,8 +208,52 @@ def test_forecasts_that_are_not_there_or_lack_a_column_are_refused(tmp_path: Pat
     pd.DataFrame({"fold": [0], "seed": [0], "symbol": ["A"], "r_01": 0.0, "r_02": 0.0, "r_03": 0.0}).to_parquet(
         run.folder / "residuals.parquet"
     )
-    with pytest.raises(DataError, match="lacks the column 'train_end'"):
+    with pytest.raises(DataError, match="not what training writes\n  why: 'train_end'"):
         run.forecasts("informer")
+    whole = forecast_frame(forecasts, actual)
+    for wrong, why in (
+        (whole.iloc[:0], "no rows"),
+        (pd.concat([whole, whole]), "rows repeat"),
+        (whole.assign(y_hat_01="text"), "could not convert"),
+    ):
+        wrong.to_parquet(run.folder / "forecasts.parquet")
+        with pytest.raises(DataError, match=why) as caught:
+            run.forecasts("informer")
+        assert caught.value.exit_code == 3
+
+
+def test_bars_stay_with_the_run_and_an_altered_file_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert run.bars.fingerprint() == BARS.fingerprint()
+    assert run.bars.symbols == ("^A",)
+    path = run.folder / "bars.parquet"
+    other = CLOSE * 1.1
+    pd.concat(dict.fromkeys(BAR_FIELDS, other), axis=1).to_parquet(path)
+    with pytest.raises(DataError, match="does not hold the bars of this run"):
+        _ = run.bars
+    CLOSE.to_parquet(path)
+    with pytest.raises(DataError, match="cannot be used"):
+        _ = run.bars
+    path.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="cannot be read"):
+        _ = run.bars
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"epochs": [{"a": 1}], "best_epoch": 1, "valid_loss": 1, "constant": []}']
+)
+def test_a_history_that_no_fit_wrote_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "history.json").write_text(text)
+    with pytest.raises(DataError, match="is not what a fit writes"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"facts": 3}', '{"notes": []}'])
+def test_a_manifest_that_no_run_wrote_is_refused(tmp_path: Path, text: str) -> None:
+    run = make_run(tmp_path)
+    (run.folder / "manifest.json").write_text(text)
+    with pytest.raises(DataError, match=r"manifest\.json lacks"):
+        check_run(run)
 
 
 def test_baselines_have_folders_of_their_own(tmp_path: Path) -> None:
