@@ -70,13 +70,22 @@ class StrategyInfo:
 
 @dataclass(frozen=True)
 class LoadedStrategy:
-    """A strategy ready to decide, with every parameter's value and the SHA-256 of its file."""
+    """A strategy ready to decide, with every parameter's value and the bytes of its file."""
 
     name: str
     path: Path
     params: Mapping[str, ParamValue]
     instance: Strategy
-    sha256: str
+    source: bytes = dataclasses.field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.source).hexdigest()
+
+    def afresh(self) -> LoadedStrategy:
+        """Run the file again as it was when it was loaded, for a strategy that remembers nothing of this one."""
+        return _instantiate(_load_class(self.path, self.source), self.name, self.path, self.params, self.source)
 
 
 def strategy_folders() -> tuple[Path, ...]:
@@ -143,9 +152,7 @@ def load_strategy(name_or_path: str, params: Mapping[str, ParamValue], folders: 
         else parameter.default
         for name, parameter in fields.items()
     }
-    with _blame(path, f"strategy '{path.stem}' refused its parameters"):
-        instance = kind(**values)
-    return LoadedStrategy(path.stem, path, values, instance, hashlib.sha256(source).hexdigest())
+    return _instantiate(kind, path.stem, path, values, source)
 
 
 def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
@@ -198,10 +205,15 @@ def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts) -> pd.Dat
 
 
 def audit(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts, *, seed: int, cuts: int = 5) -> None:
-    """Check that a strategy sees no future: decide again with the future removed, and again with it made up.
+    """Check that a strategy sees no future: it must decide the same with the future removed, and with it made up.
 
-    Cuts are drawn from the bars that have a forecast, as most strategies stand idle elsewhere. What is checked is the
-    weights at and before each cut; a leak that moves none of them at these cuts stays unseen.
+    Cuts are drawn from the bars that have a forecast, as most strategies stand idle elsewhere. Every decision is made
+    by a new instance from a new run of the file, and those that may not know the future come before those that see
+    it, the shortest past first, so that there is nothing yet to remember. `strategy` itself is not asked.
+
+    Two kinds of leak stay unseen: one that moves no weight at or before these cuts, and knowledge from outside the
+    arguments. The file runs with all the rights of the user, so nothing here hides prices that it reads from a file
+    or the network, or that an earlier decision of this process left there or in another module.
 
     Raises
     ------
@@ -210,23 +222,28 @@ def audit(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts, *, seed: i
     UsageError
         As `decide`.
     """
-    weights = decide(strategy, bars, forecasts)
-    _same(strategy, weights, decide(strategy, bars, forecasts), "it is asked twice", "it is not deterministic")
     candidates = np.nonzero(bars.index.isin(forecasts.origin))[0]
     candidates = candidates[candidates < len(bars) - 1] if len(candidates) else np.arange(len(bars) - 1)
     generator = np.random.default_rng(seed)
-    for cut in map(int, generator.permutation(candidates)[:cuts]):
-        stamp = bars.index[cut]
-        for what, future in (
-            ("removed", _without_future(bars, forecasts, cut)),
-            ("changed", _with_made_up_future(bars, forecasts, cut, generator)),
-        ):
+    drawn = sorted(map(int, generator.permutation(candidates)[:cuts]))
+    blind = []
+    for what in ("removed", "changed"):
+        for cut in drawn:
+            when = f"the future of {bars.index[cut]} is {what}"
+            market = (
+                _without_future(bars, forecasts, cut)
+                if what == "removed"
+                else _with_made_up_future(bars, forecasts, cut, generator)
+            )
             try:
-                again = decide(strategy, *future)
+                blind.append((cut, when, decide(strategy.afresh(), *market)))
             except UsageError as error:
-                when = f"when the future of {stamp} is {what}"
-                raise UsageError(f"{error.what}, {when}", why=error.why, fix=error.fix) from error
-            _same(strategy, weights[: cut + 1], again[: cut + 1], f"the future of {stamp} is {what}", "it looks ahead")
+                decide(strategy.afresh(), bars, forecasts)  # fails here too unless it needs the future
+                raise UsageError(f"{error.what}, when {when}", why=error.why, fix=error.fix) from error
+    weights, again = (decide(strategy.afresh(), bars, forecasts) for _ in range(2))
+    _same(strategy, weights, again, "it is asked twice", "it is not deterministic")
+    for cut, when, partial in blind:
+        _same(strategy, weights[: cut + 1], partial[: cut + 1], when, "it looks ahead")
 
 
 def _same(strategy: LoadedStrategy, before: pd.DataFrame, after: pd.DataFrame, when: str, why: str) -> None:
@@ -318,6 +335,14 @@ def _load_class(path: Path, source: bytes) -> type[Any]:
     if not callable(getattr(kind, "weights", None)):
         raise UsageError(f"{where}: '{kind.__name__}' has no method weights(self, bars, forecasts)", fix=_COPY)
     return kind
+
+
+def _instantiate(
+    kind: type[Any], name: str, path: Path, values: Mapping[str, ParamValue], source: bytes
+) -> LoadedStrategy:
+    with _blame(path, f"strategy '{name}' refused its parameters"):
+        instance = kind(**values)
+    return LoadedStrategy(name, path, values, instance, source)
 
 
 def _parameters(kind: type[Any], path: Path) -> tuple[Parameter, ...]:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from qtrade.errors import UsageError
 from qtrade.settings import Settings
+from qtrade.types import Bars
 
 BASIS_POINT = 1e-4
 
@@ -33,12 +34,28 @@ class CostConfig(Settings):
 class BacktestConfig(Settings):
     """How decided weights become fills."""
 
-    cash: float = Field(default=100_000.0, gt=0)
+    cash: float = Field(default=100_000.0, ge=1)
     """Money in the account before the first bar, in the currency of the prices."""
     delay: int = Field(default=1, ge=1)
     """Bars from the decision to the fill: a weight decided at the close of bar t is filled at the open of t + delay."""
     costs: CostConfig = CostConfig()
     """Cost of a fill."""
+
+
+def require_bar_to_fill(bars: Bars, config: BacktestConfig) -> None:
+    """Refuse a backtest in which not even the first decision can be filled: it would report an idle account.
+
+    Raises
+    ------
+    UsageError
+        If the delay is not smaller than the number of bars.
+    """
+    if config.delay >= len(bars):
+        raise UsageError(
+            f"backtest.delay is {config.delay}, and there are only {len(bars)} bars to trade on",
+            why="no decision would ever be filled",
+            fix="set a smaller delay, or test over a longer period",
+        )
 
 
 def require_solvent(equity: pd.Series) -> None:

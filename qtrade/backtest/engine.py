@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from qtrade.backtest.costs import BacktestConfig, require_solvent
+from qtrade.backtest.costs import BacktestConfig, require_bar_to_fill, require_solvent
 from qtrade.errors import IntegrityError
 from qtrade.types import BacktestResult, Bars, Float64Array, IntArray
 
@@ -41,7 +41,7 @@ def simulate(bars: Bars, weights: pd.DataFrame, config: BacktestConfig) -> Backt
     Raises
     ------
     UsageError
-        If the account is ruined.
+        If the account is ruined, or the delay leaves no bar to fill the first decision in.
     IntegrityError
         If a fill does not follow its decision by `config.delay` bars, or is not at the open.
     """
@@ -50,6 +50,7 @@ def simulate(bars: Bars, weights: pd.DataFrame, config: BacktestConfig) -> Backt
         raise ValueError("weights do not share the index and symbols of the bars")
     if not np.isfinite(decided).all():
         raise ValueError("weights must be finite")
+    require_bar_to_fill(bars, config)
 
     orders = _orders(decided, config.delay)
     portfolio = _portfolio(bars, orders, config)

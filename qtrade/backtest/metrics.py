@@ -10,20 +10,23 @@ import numpy as np
 from qtrade.backtest.costs import BASIS_POINT
 from qtrade.types import BacktestResult, Float64Array
 
+# Returns closer together than this are one return, apart from rounding: a return is a ratio of account values less 1.
+_SAME = 1e-13
 # Two-sided 95 % quantile of the normal distribution.
 _Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Numbers of one backtest of T bars. NaN means undefined, never zero.
+    """Numbers of one backtest of T bars. NaN means undefined or too large for a number, never zero.
 
     Attributes
     ----------
     bars, years
         T, and T divided by the bars in a year.
     total_return, cagr
-        Growth of the account over all bars, and the constant yearly growth that compounds to it.
+        Growth of the account over all bars, and the constant yearly growth that compounds to it, which says little
+        about the growth of hours: NaN where it exceeds any float.
     gross_annual_return, cost_annual, net_annual_return
         Mean return per bar times bars per year: before costs, the costs, after costs. The first minus the second is
         the third. Unlike `cagr` they do not compound.
@@ -70,8 +73,8 @@ class Metrics:
     hit_rate: float
 
     def to_dict(self) -> dict[str, int | float | None]:
-        """Return the numbers for JSON, which has no NaN: an undefined one is None."""
-        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+        """Return the numbers for JSON, which has neither NaN nor infinity: such a one is None."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 def metrics(result: BacktestResult, periods_per_year: float) -> Metrics:
@@ -99,7 +102,7 @@ def metrics(result: BacktestResult, periods_per_year: float) -> Metrics:
         bars=len(net),
         years=years,
         total_return=float(growth - 1),
-        cagr=float(growth ** (1 / years) - 1),
+        cagr=_compounded(float(growth), 1 / years),
         gross_annual_return=float(gross.mean() * periods_per_year),
         cost_annual=float(cost.mean() * periods_per_year),
         net_annual_return=float(net.mean() * periods_per_year),
@@ -129,9 +132,9 @@ def sharpe_ratio(returns: Float64Array, periods_per_year: float) -> tuple[float,
     Returns
     -------
     tuple of float
-        NaN twice if there are fewer than two returns or they do not vary.
+        NaN twice if there are fewer than two returns or they vary by no more than rounding.
     """
-    if len(returns) < 2 or np.ptp(returns) == 0:
+    if len(returns) < 2 or np.ptp(returns) <= _SAME * (1 + np.abs(returns).max()):
         return math.nan, math.nan
     ratio = returns.mean() / returns.std(ddof=1)
     standard = (returns - returns.mean()) / returns.std()
@@ -139,6 +142,14 @@ def sharpe_ratio(returns: Float64Array, periods_per_year: float) -> tuple[float,
     variance = (1 - skew * ratio + (kurtosis - 1) / 4 * ratio**2) / len(returns)
     scale = math.sqrt(periods_per_year)
     return float(ratio * scale), float(math.sqrt(variance) * scale)
+
+
+def _compounded(growth: float, times: float) -> float:
+    """Growth of `times` such spans; NaN where no float can hold it."""
+    try:
+        return float(growth**times) - 1
+    except OverflowError:
+        return math.nan
 
 
 def _traded(result: BacktestResult) -> Float64Array:

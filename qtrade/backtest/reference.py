@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from qtrade.backtest.costs import BacktestConfig, require_solvent
+from qtrade.backtest.costs import BacktestConfig, require_bar_to_fill, require_solvent
 from qtrade.types import BacktestResult, Bars
 
 # Units below which vectorbt takes an order for nothing.
@@ -16,6 +16,7 @@ def simulate_by_hand(bars: Bars, weights: pd.DataFrame, config: BacktestConfig) 
 
     Gross is built from units and prices alone, and not from equity, so that it checks the engine's.
     """
+    require_bar_to_fill(bars, config)
     opens, closes, decided = (frame.to_numpy().tolist() for frame in (bars.open, bars.close, weights))
     fees, slippage = config.costs.fees, config.costs.slippage
     symbols = range(len(bars.symbols))

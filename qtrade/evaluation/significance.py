@@ -18,6 +18,9 @@ from scipy import fft, special
 
 from qtrade.types import Float64Array
 
+# Values closer together than this share of the largest are one value, apart from rounding.
+_SAME = 1e-12
+
 
 @dataclass(frozen=True)
 class MeanTest:
@@ -161,7 +164,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 def _student(series: Float64Array, variance: float, dof: int, method: Literal["HLN", "EWC"]) -> MeanTest:
     """Hold the mean against t, given the long-run variance."""
     mean = float(series.mean())
-    if np.ptp(series) == 0 or variance == 0:
+    if np.ptp(series) <= _SAME * np.abs(series).max() or variance == 0:
         return MeanTest(mean=mean, statistic=0.0, dof=float(dof), p=1.0, method="none")
     statistic = mean / math.sqrt(variance / len(series))
     p = 2 * float(special.stdtr(dof, -abs(statistic)))

@@ -122,7 +122,7 @@ class HorizonSkill:
 
     @property
     def vs_best(self) -> Comparison:
-        """Comparison with the better of the two naive forecasts, so the one that is harder to beat."""
+        """Comparison with the naive forecast of the smaller error. Skill is more: a gain over both beyond chance."""
         return min(self.vs_zero, self.vs_drift, key=lambda comparison: comparison.r2)
 
     def to_dict(self) -> dict[str, int | float | None]:

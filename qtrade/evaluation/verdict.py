@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qtrade.evaluation.significance import holm
-from qtrade.evaluation.skill import MIN_LABELS, HorizonSkill
+from qtrade.evaluation.skill import MIN_LABELS, Comparison, HorizonSkill
 
 LEVEL = 0.05
 
@@ -25,13 +25,17 @@ class Verdict:
 
 
 def verdict(skill: Sequence[HorizonSkill]) -> Verdict:
-    """Judge the forecasts of one model (gate G2: skill against the best naive forecast).
+    """Judge the forecasts of one model (gate G2: skill against both naive forecasts).
 
     PASS
-        At some horizon the model beats the better of "no change" and "drift" at 5 %, adjusted for the number of
-        horizons, and the 95 % interval of its IC lies above zero.
+        At some horizon the model beats "no change" and "drift" alike at 5 %, and the 95 % interval of its IC lies
+        above zero. The family is one test per horizon, "better than both", whose p-value is the larger of the two;
+        Holm adjusts these.
     FAIL
-        No horizon passes, and at some horizon the model is worse than the better naive forecast at 5 %, adjusted.
+        No horizon passes, and at some horizon the model is worse than "no change" or worse than "drift" at 5 %. There
+        are two families, one per naive forecast, each of one test per horizon; Holm adjusts each on its own. Only one
+        tail of these two-sided tests can fail a model, about half of each 5 %, so both families together fail a model
+        that is no worse than the naive forecasts in at most about 5 % of all cases.
     INCONCLUSIVE
         Neither; the line then names the smallest IC that these data could have revealed, and says so where the IC is
         positive all the same.
@@ -43,23 +47,29 @@ def verdict(skill: Sequence[HorizonSkill]) -> Verdict:
             f"it holds fewer than {MIN_LABELS} outcomes that do not overlap.",
             reasons=(),
         )
-    adjusted = holm([one.vs_best.p for one in skill])
+    adjusted = holm([max(one.vs_zero.p, one.vs_drift.p) for one in skill])
     better = [
         one
         for one, p in zip(skill, adjusted, strict=True)
         if p < LEVEL and one.vs_best.r2 > 0 and one.correlation is not None and one.correlation.low > 0
     ]
-    worse = [one for one, p in zip(skill, adjusted, strict=True) if p < LEVEL and one.vs_best.r2 < 0]
+    losses = [
+        (one, comparison)
+        for one in skill
+        for comparison in (one.vs_zero, one.vs_drift)
+        if comparison.p_holm < LEVEL and comparison.r2 < 0
+    ]
+    worse = [one for one in skill if any(one is loser for loser, _ in losses)]
     reasons = tuple(_reason(one, p) for one, p in zip(skill, adjusted, strict=True))
     if better:
         best = max(better, key=lambda one: one.vs_best.r2)
-        line = f"The forecasts beat the best naive forecast {_bars(better)} ahead: {_error(best, better)}"
+        line = f"The forecasts beat both naive forecasts {_bars(better)} ahead: {_error(best, best.vs_best, better)}"
         if worse:
-            line += f", but {_bars(worse)} ahead they are worse than naive"
+            line += f", but {_bars(worse)} ahead they are worse than a naive one"
         return Verdict("PASS", f"{line}.", reasons, best.horizon)
     if worse:
-        worst = min(worse, key=lambda one: one.vs_best.r2)
-        line = f"The forecasts are worse than a naive one {_bars(worse)} ahead: {_error(worst, worse)}"
+        worst, comparison = min(losses, key=lambda loss: loss[1].r2)
+        line = f"The forecasts are worse than a naive one {_bars(worse)} ahead: {_error(worst, comparison, worse)}"
         return Verdict("FAIL", f"{line}.", reasons, worst.horizon)
     if all(one.correlation is None for one in skill):
         line = "These forecasts never vary, so there is nothing to judge: they are a naive forecast themselves."
@@ -71,7 +81,7 @@ def verdict(skill: Sequence[HorizonSkill]) -> Verdict:
         if p < LEVEL and one.correlation is not None and one.correlation.ic > 0
     ]
     start = (
-        f"The forecasts lean the right way {_bars(leaning)} ahead, but their errors are not smaller than naive ones"
+        f"The forecasts lean the right way {_bars(leaning)} ahead, but their errors do not clearly beat both naive ones"
         if leaning
         else "These data cannot tell the forecasts from luck, which is neither a yes nor a no"
     )
@@ -79,10 +89,11 @@ def verdict(skill: Sequence[HorizonSkill]) -> Verdict:
     return Verdict("INCONCLUSIVE", line, reasons)
 
 
-def _error(one: HorizonSkill, among: Sequence[HorizonSkill]) -> str:
+def _error(one: HorizonSkill, comparison: Comparison, among: Sequence[HorizonSkill]) -> str:
     where = f"at {_bars([one])} " if len(among) > 1 else ""
-    size = f"{abs(one.vs_best.r2):.1%} {'smaller' if one.vs_best.r2 > 0 else 'larger'}"
-    return f"{where}their squared error is {size} than when assuming {_naive(one)}, more than chance explains"
+    size = f"{abs(comparison.r2):.1%} {'smaller' if comparison.r2 > 0 else 'larger'}"
+    naive = "no change" if comparison is one.vs_zero else "the average drift"
+    return f"{where}their squared error is {size} than when assuming {naive}, more than chance explains"
 
 
 def _range(skill: Sequence[HorizonSkill]) -> str:
@@ -93,20 +104,22 @@ def _range(skill: Sequence[HorizonSkill]) -> str:
 
 
 def _reason(one: HorizonSkill, p: float) -> str:
-    best = one.vs_best
-    chance = f"{p:.3f}" if p >= 0.001 else "below 0.001"
-    text = (
-        f"{_bars([one])} ahead: R² {best.r2:+.2%} against {_naive(one)} "
-        f"(95% interval {best.r2_low:+.2%} to {best.r2_high:+.2%}, adjusted p {chance})"
-    )
+    text = f"{_bars([one])} ahead: R² {_r2(one.vs_zero)} against no change, {_r2(one.vs_drift)} against drift"
+    if one.vs_best.r2 > 0:
+        text += f"; better than both with adjusted p {_chance(p)}"
     if one.correlation is None:
         return f"{text}; the forecasts never vary, so they have no IC"
     ic = one.correlation
     return f"{text}; IC {ic.ic:+.3f} ({ic.low:+.3f} to {ic.high:+.3f}), smallest visible {one.detectable_ic:.2f}"
 
 
-def _naive(one: HorizonSkill) -> str:
-    return "no change" if one.vs_best is one.vs_zero else "the average drift"
+def _r2(found: Comparison) -> str:
+    interval = f"95% interval {found.r2_low:+.2%} to {found.r2_high:+.2%}"
+    return f"{found.r2:+.2%} ({interval}, adjusted p {_chance(found.p_holm)})"
+
+
+def _chance(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "below 0.001"
 
 
 def _bars(skill: Sequence[HorizonSkill]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
@@ -86,8 +86,8 @@ class Drift:
 class RidgeConfig(Settings):
     """Settings of the linear model."""
 
-    penalties: tuple[float, ...] = Field(default=(1e2, 1e3, 1e4, 1e5, 1e6), min_length=1)
-    """Candidates for the L2 penalty; validation chooses."""
+    penalties: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(1e2, 1e3, 1e4, 1e5, 1e6), min_length=1)
+    """Candidates for the L2 penalty, none negative; validation chooses. 0 is least squares."""
 
 
 class Ridge:
@@ -115,7 +115,11 @@ class Ridge:
         best: History | None = None
         kept = (self.weight, self.intercept)
         for penalty in self.settings.penalties:
-            self.weight = basis @ (moment / (np.maximum(roots, 0.0) + penalty)[:, None])
+            curvature = np.maximum(roots, 0.0) + penalty
+            # Without a penalty, a direction in which the inputs do not vary says nothing, and gets no weight.
+            varies = curvature > np.finfo(np.float64).eps * len(inputs) * curvature.max()
+            inverse = np.divide(1.0, curvature, out=np.zeros_like(curvature), where=varies)
+            self.weight = basis @ (moment * inverse[:, None])
             self.intercept = mean - centre @ self.weight
             history = _history(self.predict(samples, valid), samples, valid)
             if best is None or history.valid_loss < best.valid_loss:

@@ -58,13 +58,15 @@ def random_weights(generator: np.random.Generator, length: int, symbols: int, ki
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Bars, pd.DataFrame, BacktestConfig]:
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
-    length, symbols = draw(st.integers(2, 40)), draw(st.integers(1, 3))
+    length, symbols = draw(st.integers(3, 40)), draw(st.integers(1, 3))
     bars = random_bars(generator, length, symbols, draw(st.sampled_from([0.0, 0.01, 0.05])))
     weights = random_weights(generator, length, symbols, draw(st.sampled_from(["long", "short", "both"])))
     costs = CostConfig(
         fees_bps=draw(st.sampled_from([0, 1, 30, 500])), slippage_bps=draw(st.sampled_from([0, 2, 50, 300]))
     )
-    config = BacktestConfig(cash=draw(st.sampled_from([1.0, 1e5, 1e9])), delay=draw(st.integers(1, 3)), costs=costs)
+    config = BacktestConfig(
+        cash=draw(st.sampled_from([1.0, 1e5, 1e9])), delay=draw(st.integers(1, min(3, length - 2))), costs=costs
+    )
     return bars, pd.DataFrame(weights, index=bars.index, columns=bars.close.columns), config
 
 
@@ -118,7 +120,7 @@ def test_no_future_bar_or_weight_moves_the_past(
     case: tuple[Bars, pd.DataFrame, BacktestConfig], data: st.DataObject
 ) -> None:
     bars, weights, config = case
-    cut = data.draw(st.integers(1, len(bars) - 1), label="cut")
+    cut = data.draw(st.integers(config.delay + 1, len(bars) - 1), label="cut")
     later = (np.arange(len(bars)) >= cut)[:, None]
     generator = np.random.default_rng(cut)
     factor = np.where(later, np.exp(generator.normal(0, 0.01, weights.shape)), 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -66,15 +67,25 @@ def test_no_weight_means_no_trade_and_an_untouched_account() -> None:
     assert result.equity.tolist() == [5000, 5000, 5000]
 
 
-@pytest.mark.parametrize("delay", [3, 4])
-def test_decisions_that_the_data_end_before_are_not_filled(delay: int) -> None:
+@pytest.mark.parametrize("cash", [0.0, 0.99, math.inf])
+def test_an_account_that_could_not_trade_is_refused(cash: float) -> None:
+    with pytest.raises(ValidationError, match="cash"):
+        BacktestConfig(cash=cash)
+
+
+def test_decisions_that_the_data_end_before_are_not_filled() -> None:
     bars = make_bars([[10], [12], [8]])
-    assert len(simulate(bars, frame(bars, [[1], [0], [-1]]), BacktestConfig(delay=delay)).trades) == 0
+    trades = simulate(bars, frame(bars, [[1], [0], [-1]]), BacktestConfig(delay=2)).trades
+    assert trades["bar"].tolist() == [bars.index[2]]
 
 
-def test_a_single_bar_earns_nothing() -> None:
-    bars = make_bars([[10]])
-    assert simulate(bars, frame(bars, [[1]]), BacktestConfig()).net.tolist() == [0]
+@pytest.mark.parametrize("run", [simulate, simulate_by_hand], ids=["engine", "reference"])
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_delay_that_leaves_no_bar_to_fill_in_is_refused(run: Any, length: int) -> None:
+    bars = make_bars([[10]] * length)
+    with pytest.raises(UsageError, match=f"backtest.delay is {length}") as caught:
+        run(bars, frame(bars, [[1]] * length), BacktestConfig(delay=length))
+    assert f"{length} bar" in str(caught.value)
 
 
 def test_free_trading_has_no_cost() -> None:

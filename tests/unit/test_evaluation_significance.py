@@ -63,6 +63,13 @@ def test_a_series_without_variation_is_not_tested(value: float) -> None:
     assert effective_size(series) == 30
 
 
+def test_rounding_is_no_variation() -> None:
+    series = np.full(50, 0.1)
+    series[7] = np.nextafter(0.1, 1)
+    for test in (mean_test(series, overlap=1), mean_test(series, overlap=5), ewc_test(series)):
+        assert (test.p, test.method) == (1.0, "none")
+
+
 def test_interval_excludes_zero_exactly_where_the_test_rejects() -> None:
     generator = np.random.default_rng(1)
     rejected = []

@@ -51,6 +51,50 @@ def test_beating_only_the_weaker_naive_forecast_does_not_pass() -> None:
     assert verdict([at(6, USELESS, BETTER, POSITIVE)]).headline == "INCONCLUSIVE"
 
 
+def test_a_gain_that_only_one_naive_forecast_concedes_does_not_pass() -> None:
+    # The harder of the two by R2 is beaten for certain, the other only in a wide interval.
+    wide = replace(BETTER, r2=0.03, r2_low=-0.02, p=0.2, p_holm=0.2)
+    assert verdict([at(6, BETTER, wide, POSITIVE)]).headline == "INCONCLUSIVE"
+    assert verdict([at(6, wide, BETTER, POSITIVE)]).headline == "INCONCLUSIVE"
+
+
+def test_the_larger_p_value_of_the_two_is_adjusted_for_the_horizons() -> None:
+    # Each comparison alone keeps 0.04 at both horizons; the larger of the two is 0.04 twice, and becomes 0.08.
+    sure, unsure = (replace(BETTER, p=p, p_holm=0.04) for p in (0.02, 0.04))
+    found = verdict([at(1, sure, unsure, POSITIVE), at(6, unsure, sure, POSITIVE)])
+    assert found.headline == "INCONCLUSIVE"
+    assert all("better than both with adjusted p 0.080" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize("loses_to", ["no change", "the average drift"])
+def test_significantly_worse_than_either_fails_and_names_it(loses_to: str) -> None:
+    # The other one has the lower R2, but too wide an interval to count.
+    wide = replace(WORSE, r2=-0.2, r2_low=-0.6, r2_high=0.2, p=0.3, p_holm=0.3)
+    one = at(6, WORSE, wide) if loses_to == "no change" else at(6, wide, WORSE)
+    found = verdict([at(1), one])
+    assert (found.headline, found.horizon) == ("FAIL", 6)
+    assert f"5.2% larger than when assuming {loses_to}, more" in found.line
+
+
+def test_losing_to_one_naive_forecast_and_beating_the_other_fails() -> None:
+    found = verdict([at(6, BETTER, WORSE, POSITIVE)])
+    assert (found.headline, found.horizon) == ("FAIL", 6)
+    assert "the average drift" in found.line
+    assert "no change" in found.reasons[0]
+
+
+def test_losing_counts_the_horizons_of_its_own_comparison() -> None:
+    nearly = replace(WORSE, p=0.02, p_holm=0.06)
+    assert verdict([at(1), at(6, USELESS, nearly), at(24)]).headline == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("harder", ["no change", "the average drift"])
+def test_a_pass_names_the_naive_forecast_that_was_harder_to_beat(harder: str) -> None:
+    easy = replace(BETTER, r2=0.3)
+    one = at(6, BETTER, easy, POSITIVE) if harder == "no change" else at(6, easy, BETTER, POSITIVE)
+    assert f"2.1% smaller than when assuming {harder}, more" in verdict([one]).line
+
+
 def test_a_smaller_error_without_a_positive_ic_does_not_pass() -> None:
     assert verdict([at(6, BETTER, correlation=AROUND_ZERO)]).headline == "INCONCLUSIVE"
     assert verdict([at(6, BETTER, correlation=None)]).headline == "INCONCLUSIVE"

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qtrade.calendars import INTERVALS
+from qtrade.features.marks import whole_marks
 from qtrade.models.base import Shape
 from qtrade.models.dropout import Dropout
 from qtrade.models.informer import (
+    CalendarTables,
+    Distil,
     Informer,
     InformerConfig,
     neighbours,
@@ -153,6 +158,40 @@ def test_shapes_odd_lengths_and_a_window_s_independence_of_its_batch(
     keys.manual_seed(9)
     alone = network(*(x[3:4] for x in inputs), keys=keys)
     torch.testing.assert_close(whole[3:4], alone)
+
+
+@pytest.mark.parametrize(
+    ("config", "seq_len"),
+    [(SMALL, 1), (SMALL, 2), (Config(d_model=16, e_layers=3), 2), (Config(d_model=16, stack=(2, 2)), 2)],
+)
+def test_a_window_of_hardly_any_bars_trains_alone(config: InformerConfig, seq_len: int) -> None:
+    network, inputs = build(config, WindowConfig(seq_len=seq_len, label_len=0, horizon=2))
+    loss = network.train()(*(x[:1] for x in inputs)).square().sum()
+    loss.backward()
+    grads = [parameter.grad for parameter in network.parameters()]
+    assert all(grad is not None and grad.isfinite().all() for grad in grads)
+
+
+def test_distilling_one_position_uses_and_keeps_the_running_statistics() -> None:
+    torch.manual_seed(0)
+    distil = Distil(4)
+    distil(torch.randn(8, 6, 4))
+    running = {name: value.clone() for name, value in distil.state_dict().items()}
+    lone = torch.randn(1, 1, 4)
+    trained = distil(lone)
+    assert all(torch.equal(value, running[name]) for name, value in distil.state_dict().items())
+    torch.testing.assert_close(trained, distil.eval()(lone))
+    distil.train()(torch.randn(1, 2, 4))
+    assert not torch.equal(distil.state_dict()["norm.running_mean"], running["norm.running_mean"])
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_whole_marks_fit_the_calendar_tables(interval: str, learned: bool) -> None:
+    marks = torch.from_numpy(whole_marks(pd.date_range("2024-01-01", "2025-01-01", freq="95min", tz="UTC"), interval))
+    tables = CalendarTables(marks.shape[1], 8, learned=learned)
+    expected = [table(marks[:, number].long()) for number, table in enumerate(tables.tables)]
+    torch.testing.assert_close(tables(marks[None])[0], torch.stack(expected).sum(dim=0))
 
 
 def test_same_key_seed_gives_the_same_output_and_another_one_another() -> None:

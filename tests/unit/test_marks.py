@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from qtrade.calendars import INTERVALS
 from qtrade.errors import UsageError
-from qtrade.features.marks import mark_names, marks
+from qtrade.features.marks import mark_names, marks, whole_marks
 
 
 def at(*stamps: str) -> pd.DatetimeIndex:
@@ -27,7 +28,6 @@ def test_the_reference_value_of_the_informer() -> None:
         ("1h", ("hour", "day_of_week", "day_of_month", "day_of_year")),
         ("60m", ("hour", "day_of_week", "day_of_month", "day_of_year")),
         ("1d", ("day_of_week", "day_of_month", "day_of_year")),
-        ("5d", ("day_of_week", "day_of_month", "day_of_year")),
         ("1wk", ("day_of_month", "week_of_year")),
         ("1mo", ("month",)),
         ("3mo", ("month",)),
@@ -36,6 +36,51 @@ def test_the_reference_value_of_the_informer() -> None:
 def test_names_by_interval(interval: str, names: tuple[str, ...]) -> None:
     assert mark_names(interval) == names
     assert marks(at("2020-02-29", "2020-03-01"), interval).shape == (2, len(names))
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_every_interval_has_both_kinds_of_marks(interval: str) -> None:
+    stamps = pd.date_range("2023-12-30", "2025-01-02", freq="95min", tz="UTC")
+    share, whole = marks(stamps, interval), whole_marks(stamps, interval)
+    assert share.dtype == whole.dtype == np.float32
+    assert len(share) == len(whole) == len(stamps)
+    assert (abs(share) <= 0.5).all()
+    lowest, highest = (1, 1, 0, 0, 0), (12, 31, 6, 23, 3)
+    np.testing.assert_array_equal(whole.min(axis=0), lowest[: whole.shape[1]])
+    np.testing.assert_array_equal(whole.max(axis=0), highest[: whole.shape[1]])
+
+
+def test_only_the_intervals_of_the_calendars_have_marks() -> None:
+    with pytest.raises(UsageError, match="unknown interval '5d'"):
+        mark_names("5d")
+    with pytest.raises(UsageError, match="unknown interval '5d'"):
+        whole_marks(at("2024-01-01"), "5d")
+
+
+@pytest.mark.parametrize(
+    ("stamp", "interval", "expected"),
+    [
+        ("2021-03-04 13:59", "1m", [3, 4, 3, 13, 3]),  # a Thursday
+        ("2021-03-07 00:15", "5m", [3, 7, 6, 0, 1]),
+        ("2021-03-08 23:30", "90m", [3, 8, 0, 23, 2]),
+        ("2020-12-31 13:30", "60m", [12, 31, 3, 13]),
+        ("2020-12-31 13:30", "1h", [12, 31, 3, 13]),
+        ("2020-02-29", "1d", [2, 29, 5]),
+        ("2020-12-28", "1wk", [12]),
+        ("2021-01-01", "1mo", [1]),
+        ("2021-10-01", "3mo", [10]),
+    ],
+)
+def test_whole_marks_by_hand(stamp: str, interval: str, expected: list[int]) -> None:
+    np.testing.assert_array_equal(whole_marks(at(stamp), interval), [expected])
+
+
+def test_whole_marks_are_read_on_the_exchange_clock_within_a_day_and_from_the_session_date_otherwise() -> None:
+    opening = at("2024-01-05 14:30", "2024-07-05 13:30")
+    new_york = whole_marks(opening, "30m", "America/New_York")
+    np.testing.assert_array_equal(new_york, [[1, 5, 4, 9, 2], [7, 5, 4, 9, 2]])
+    session = whole_marks(at("2024-03-01"), "1d", "America/New_York")
+    np.testing.assert_array_equal(session, [[3, 1, 4]])
 
 
 @pytest.mark.parametrize(
@@ -74,3 +119,4 @@ def test_an_unknown_interval_names_the_nearest() -> None:
 
 def test_no_stamps_give_no_rows() -> None:
     assert marks(at(), "1d").shape == (0, 3)
+    assert whole_marks(at(), "1d").shape == (0, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,37 @@ def test_returns_that_do_not_vary_have_no_sharpe(value: float) -> None:
     assert math.isnan(found.sharpe)
     assert math.isnan(found.sharpe_se)
     assert math.isnan(found.sharpe_low)
+
+
+def test_growth_too_large_for_a_number_is_undefined() -> None:
+    # 900 one-minute bars that rise 0.4 % each make e^3.6; over a year of 525,600 that is e^2098.
+    found = metrics(make_result([0.004] * 900), 525_600)
+    assert math.isnan(found.cagr)
+    assert found.to_dict()["cagr"] is None
+    assert found.total_return == pytest.approx(1.004**900 - 1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_json_never_gets_a_number_it_cannot_hold(value: float) -> None:
+    found = replace(metrics(make_result([0.1, 0.2]), 2), sharpe=value).to_dict()
+    assert found["sharpe"] is None
+    assert found["bars"] == 2
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-6])
+def test_returns_that_vary_by_rounding_alone_have_no_sharpe(value: float) -> None:
+    returns = np.full(50, value)
+    returns[7] += max(1e-17, np.spacing(value))
+    assert np.ptp(returns) > 0
+    assert all(map(math.isnan, sharpe_ratio(returns, 252)))
+    # An account that compounds a constant return never gives it back exactly.
+    equity = 1000 * (1 + value) ** np.arange(51)
+    assert all(map(math.isnan, sharpe_ratio(np.diff(equity) / equity[:-1], 252)))
+
+
+def test_small_returns_that_do_vary_have_a_sharpe() -> None:
+    returns = np.random.default_rng(6).normal(1e-9, 1e-8, 500)
+    assert sharpe_ratio(returns, 252)[0] == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(252))
 
 
 def test_what_is_undefined_is_null_in_json() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from qtrade.errors import DataError, UsageError
 from qtrade.models import MODELS
 from qtrade.models.base import History, Model, Shape, TrainingError
-from qtrade.models.baselines import NoSettings, RidgeConfig
+from qtrade.models.baselines import NoSettings, Ridge, RidgeConfig
 from qtrade.models.informer import InformerConfig
 from qtrade.models.neural import InformerModel, NeuralConfig
 from qtrade.models.train import TrainConfig, choose_device, learning_rate
@@ -156,6 +158,25 @@ def test_ridge_is_the_textbook_solution_and_finds_the_signal() -> None:
     np.testing.assert_allclose(model.predict(samples, rows), centred_at(rows) @ weight + y.mean(axis=0))
     actual = samples.labels(rows)[:, 0]
     assert np.corrcoef(model.predict(samples, rows)[:, 0], actual)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("penalty", [-1e-9, -100.0, math.inf, math.nan])
+def test_ridge_refuses_a_penalty_that_is_negative_or_not_finite(penalty: float) -> None:
+    with pytest.raises(ValidationError, match="penalties"):
+        RidgeConfig(penalties=(1.0, penalty))
+
+
+def test_ridge_without_a_penalty_is_least_squares_even_with_a_feature_that_adds_nothing() -> None:
+    samples = market()
+    # Rounded so that the sum is exact; its zero root then comes out as rounding of either sign.
+    samples.values[:] = np.round(samples.values * 64) / 64
+    samples.values[:, :, 1] = 3 * samples.values[:, :, 0] + 5 * samples.values[:, :, 2]
+    fit, valid = samples.rows(range(11, 101)), samples.rows(range(105, 136))
+    model = Ridge(SHAPE, RidgeConfig(penalties=(0.0,)))
+    model.fit(samples, fit, valid, seed=0, progress=Silent())
+    x, y = samples.values[fit.origin, fit.symbol].astype(np.float64), samples.labels(fit).astype(np.float64)
+    smallest = np.linalg.lstsq(x - x.mean(axis=0), y - y.mean(axis=0))[0]
+    np.testing.assert_allclose(model.weight, smallest, atol=1e-9)
 
 
 def network_fit(train: TrainConfig, samples: Samples) -> tuple[InformerModel, History]:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from qtrade.report import figures
+from qtrade.types import Forecasts
 
 
 def curve(values: list[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> pd.Series:
@@ -44,6 +45,47 @@ def test_equity_draws_any_account(values: list[float]) -> None:
         assert drawn.startswith("<svg")
         assert drawn.rstrip().endswith("</svg>")
         assert "nan" not in drawn
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([1.0, 0.45, 3.2], ["0.5", "0.75", "1", "1.5", "2", "3"]),
+        ([1.0, 0.9, 6.5], ["1", "1.5", "2", "3", "4", "6"]),
+        ([1.0, 0.9, 30.0], ["1", "2", "4", "8", "16", "32"]),
+    ],
+)
+def test_a_log_axis_has_ticks_enough_to_read_it(values: list[float], ticks: list[str], narrow: bool) -> None:
+    drawn = figures.equity(curve(values), curve(values), pd.DatetimeIndex([], tz="UTC"), "e", narrow=narrow)
+    assert re.findall(r">([\d.]+)\N{MULTIPLICATION SIGN}<", drawn) == ticks
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_a_path_starts_where_its_first_bar_does(delay: int) -> None:
+    stamp = pd.DatetimeIndex(["2020-01-01"], tz="UTC")
+    forecast = Forecasts(
+        path=np.array([[0.01, 0.02]]),
+        symbol=np.array(["A"], dtype=object),
+        origin=stamp,
+        fold=np.zeros(1, dtype=np.int64),
+        seed=np.full(1, -1, dtype=np.int64),
+        train_end=stamp,
+        residuals={},
+    )
+    closes = np.array([100.0, 101, 102, 103, 104, 105, 106])
+    drawn = figures.fan(forecast, np.array([0.03, 0.04]), closes, "f", delay=delay)
+
+    def line(colour: str) -> tuple[float, float, float]:
+        """First x, last x and last y of the last line in a colour."""
+        lines = re.findall(rf'<path d="([^"]+)"[^>]*stroke: var\(--{colour}\)', drawn)
+        points = [tuple(map(float, pair)) for pair in re.findall(r"([-\d.]+) ([-\d.]+)", lines[-1])]
+        return points[0][0], points[-1][0], points[-1][1]
+
+    (_, origin, _), (first, last, _), (from_origin, end, _) = line("muted"), line("model"), line("ink")
+    bar = (last - first) / 2
+    assert first - origin == pytest.approx(delay * bar, abs=1e-3)
+    assert (from_origin, end) == pytest.approx((origin, last), abs=1e-3)
 
 
 def test_figures_leave_the_settings_of_matplotlib_alone() -> None:

@@ -60,7 +60,7 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def report_of(symbols: tuple[str, ...] = ("^GSPC",), strategy: str = "forecast_sign") -> ReportInput:
+def report_of(symbols: tuple[str, ...] = ("^GSPC",), strategy: str = "forecast_sign", delay: int = 0) -> ReportInput:
     generator = np.random.default_rng(7)
     days = pd.date_range("2012-01-02", periods=START + SIZE, tz="UTC")
     close = pd.DataFrame(
@@ -70,8 +70,8 @@ def report_of(symbols: tuple[str, ...] = ("^GSPC",), strategy: str = "forecast_s
     )
     bars = Bars(close, close, close, close, close * 0, interval="1d", calendar="XNYS", periods_per_year=252)
     returns = np.diff(np.log(close.to_numpy()), axis=0, append=np.nan)
-    padded = np.concatenate([returns, np.full((HORIZON, len(symbols)), np.nan)])
-    ahead = np.lib.stride_tricks.sliding_window_view(padded, HORIZON, axis=0)[START : START + SIZE]
+    padded = np.concatenate([returns, np.full((HORIZON + delay, len(symbols)), np.nan)])
+    ahead = np.lib.stride_tricks.sliding_window_view(padded, HORIZON, axis=0)[START + delay :][:SIZE]
     actual = np.concatenate([ahead[:, position] for position in range(len(symbols))])
     rows = SIZE * len(symbols)
     forecasts = Forecasts(
@@ -101,7 +101,9 @@ def report_of(symbols: tuple[str, ...] = ("^GSPC",), strategy: str = "forecast_s
         forecasts=forecasts,
         actual=actual,
         costs="5 bp per fill at the next open",
-        backtests=(StrategyReport(strategy, {"step": 6}, equity, equity / 2, metrics, metrics),),
+        backtests=(
+            StrategyReport(strategy, {"step": 6, "short": False, "cash": True}, equity, equity / 2, metrics, metrics),
+        ),
         folds=pd.DataFrame(
             {
                 "number": [1],
@@ -120,6 +122,7 @@ def report_of(symbols: tuple[str, ...] = ("^GSPC",), strategy: str = "forecast_s
         config_toml='[model]\nname = "informer"\n',
         commands=("qtrade run --symbols ^GSPC",),
         notes=("2 rows left out",),
+        delay=delay,
     )
 
 
@@ -167,7 +170,7 @@ def test_everything_a_reader_needs_is_there(report: ReportInput, text: str) -> N
         "qtrade run --symbols ^GSPC",
         "What this report cannot tell",
         "forecast_sign",
-        "step = 6",
+        "step = 6, short = no, cash = yes",
         "0.9877",
         "volume_z",
         "extra",
@@ -248,3 +251,26 @@ def test_examples_are_ranked_by_their_error(report: ReportInput, text: str) -> N
     for share in (0.1, 0.5, 0.9):
         row = ranked[round(share * (len(ranked) - 1))]
         assert f"^GSPC, {report.forecasts.origin[row]:%Y-%m-%d}: {share:.0%} of all forecasts came closer" in text
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_a_forecast_is_drawn_from_the_close_its_first_bar_starts_at(delay: int) -> None:
+    report = report_of(delay=delay)
+    close = report.bars.close["^GSPC"]
+    fans = [label for label in Page(render(report)).labels if label.startswith("Forecast path")]
+    origins = re.findall(r"\^GSPC, (\d{4}-\d\d-\d\d): \d+% of all", render(report))
+    assert len(fans) == len(origins) == 3
+    for label, origin in zip(fans, origins, strict=True):
+        row = int(close.index.searchsorted(pd.Timestamp(origin, tz="UTC")))
+        start, end = close.iloc[row + delay], close.iloc[row + delay + HORIZON]
+        assert f"from a price of {start:.6g}" in label
+        assert label.endswith(f", ended at {end:.6g}.")
+        assert (f"starting {delay} bars after the forecast" in label) == (delay > 0)
+
+
+def test_a_delay_is_told_and_marked_on_the_axis() -> None:
+    plain, late = words_of(render(report_of())), words_of(render(report_of(delay=3)))
+    told = "leaving out the first 3 bars after the forecast"
+    assert told in late
+    assert told not in plain
+    assert "leaving out the first bar after the forecast" in words_of(render(report_of(delay=1)))

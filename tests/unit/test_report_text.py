@@ -40,6 +40,15 @@ def test_a_sharpe_ratio_never_comes_without_its_interval() -> None:
     assert metric_cell({"sharpe": None}, "sharpe") == Cell("\N{EN DASH}")
 
 
+def test_a_breakeven_cost_is_told_of_those_who_trade() -> None:
+    key = "breakeven_cost_bps"
+    assert metric_cell({key: 11251.65, "turnover_per_year": 0.1}, key) == Cell("\N{EN DASH}", "hardly trades")
+    assert metric_cell({key: 11.25, "turnover_per_year": 1.0}, key) == Cell("11.25")
+    assert metric_cell({key: 11.25}, key) == Cell("11.25")
+    assert metric_cell({key: 11.25, "turnover_per_year": None}, key) == Cell("11.25")
+    assert metric_cell({key: None, "turnover_per_year": 0.0}, key) == Cell("\N{EN DASH}", "hardly trades")
+
+
 def test_gross_costs_and_net_stand_together_and_unknown_numbers_come_last() -> None:
     own = {"zeta": 1.5, "trades": 3.0, "net_annual_return": 0.06, "cost_annual": 0.02, "gross_annual_return": 0.08}
     table = metric_table("caption", {"mine": own | {"sharpe_se": 0.4}, "Buy and hold": {"trades": 1.0}})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -336,6 +338,46 @@ def test_audit_finds_a_strategy_that_is_not_deterministic(tmp_path: Path) -> Non
     assert "not deterministic" in str(caught.value)
 
 
+# Weights from a memory of the first close ever seen after each bar, which a call on all bars fills with the future.
+REMEMBER = """for now, then in zip(bars.index, bars.index[1:]):
+    memory.setdefault(now, bars.close.loc[then] > bars.close.loc[now])
+return flat + 0.5 * pd.DataFrame(memory).T.reindex(bars.index).astype(float).fillna(0.0)"""
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        "memory = globals().setdefault('MEMORY', {})",
+        "memory = type(self).__dict__.get('memory') or {}\ntype(self).memory = memory",
+        "memory = vars(self).setdefault('memory', {})",
+        "import notebook\nmemory = vars(notebook).setdefault('memory', {})",
+    ],
+    ids=["module", "class", "instance", "another module"],
+)
+@pytest.mark.parametrize("used", [False, True])
+def test_audit_is_not_fooled_by_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str, used: bool
+) -> None:
+    bars, forecasts = make_market()
+    loaded = mine(tmp_path, f"{memory}\n{REMEMBER}")
+    monkeypatch.setitem(sys.modules, "notebook", ModuleType("notebook"))
+    if used and "notebook" not in memory:
+        decide(loaded, bars, forecasts)
+    with pytest.raises(IntegrityError, match="it looks ahead"):
+        audit(loaded, bars, forecasts, seed=1)
+
+
+def test_audit_keeps_the_parameters(tmp_path: Path) -> None:
+    body = GOOD.replace("return pd", "assert self.share == 0.25\n        return pd")
+    audit(load_strategy(write(tmp_path, body), {"share": "0.25"}, []), *make_market(), seed=1)
+
+
+def test_audit_judges_what_was_loaded_even_if_the_file_has_changed(tmp_path: Path) -> None:
+    causal = mine(tmp_path, "return flat")
+    mine(tmp_path, "return flat.mask(bars.close.shift(-1) > bars.close, 0.5)")
+    audit(causal, *make_market(), seed=1)
+
+
 def test_audit_accepts_a_causal_strategy_of_bars_and_forecasts(tmp_path: Path) -> None:
     body = """known = forecasts.expected(6).reindex(bars.index).notna()
 return flat.mask(bars.close > bars.close.rolling(5).mean(), 0.5) * known"""
@@ -346,6 +388,12 @@ def test_audit_says_when_a_strategy_fails_only_without_the_future(tmp_path: Path
     message = refused(audit, mine(tmp_path, "bars.close.iloc[59]\nreturn flat"), *make_market(), seed=1)
     assert "failed while deciding, when the future of 2024-" in message
     assert "IndexError" in message
+
+
+def test_audit_does_not_blame_the_future_for_a_strategy_that_always_fails(tmp_path: Path) -> None:
+    message = refused(audit, mine(tmp_path, "return flat.loc['never']"), *make_market(), seed=1)
+    assert "failed while deciding" in message
+    assert "the future" not in message
 
 
 def test_audit_of_a_single_bar_has_no_future_to_remove() -> None:
