@@ -1,7 +1,8 @@
-"""Calendar marks: where a bar lies in its hour, day, week, month or year, each scaled to [-0.5, 0.5].
+"""Calendar marks: where a bar lies in its hour, day, week, month or year, as a share of the cycle or a whole number.
 
-They are the `timeF` encoding of the Informer (Zhou et al. 2021), computed from the stamps with a table of our own: the
-reference derives it from pandas offset names, which newer pandas no longer accepts.
+Shares, scaled to [-0.5, 0.5], are the `timeF` encoding of the Informer (Zhou et al. 2021); whole numbers are what its
+`fixed` and `learned` embeddings look up. Both come from the stamps with tables of our own: the reference derives them
+from pandas offset names, which newer pandas no longer accepts.
 """
 
 from __future__ import annotations
@@ -25,6 +26,15 @@ MARKS: dict[str, Callable[[pd.DatetimeIndex], pd.Index]] = {
 }
 """How far through its cycle a local stamp is, from 0 to 1."""
 
+WHOLE_MARKS: dict[str, Callable[[pd.DatetimeIndex], pd.Index]] = {
+    "month": lambda stamp: stamp.month,
+    "day": lambda stamp: stamp.day,
+    "weekday": lambda stamp: stamp.day_of_week,
+    "hour": lambda stamp: stamp.hour,
+    "quarter": lambda stamp: stamp.minute // 15,
+}
+"""The number a local stamp carries: month 1-12, day 1-31, weekday 0-6, hour 0-23, quarter of the hour 0-3."""
+
 _DAY = ("day_of_week", "day_of_month", "day_of_year")
 _HOUR = ("hour", *_DAY)
 _MINUTE = ("minute", *_HOUR)
@@ -34,10 +44,13 @@ _MONTH = ("month",)
 _BY_INTERVAL = {
     **dict.fromkeys(("1m", "2m", "5m", "15m", "30m", "90m"), _MINUTE),
     **dict.fromkeys(("60m", "1h"), _HOUR),
-    **dict.fromkeys(("1d", "5d"), _DAY),
+    "1d": _DAY,
     "1wk": _WEEK,
     **dict.fromkeys(("1mo", "3mo"), _MONTH),
 }
+
+# How many of WHOLE_MARKS vary from bar to bar; a longer bar has the first ones only.
+_WHOLE_COUNT = {_MINUTE: 5, _HOUR: 4, _DAY: 3, _WEEK: 1, _MONTH: 1}
 
 
 def mark_names(interval: str) -> tuple[str, ...]:
@@ -76,3 +89,15 @@ def marks(index: pd.DatetimeIndex, interval: str, tz: str = "UTC") -> Float32Arr
     names = mark_names(interval)
     local = index.tz_convert(tz if "hour" in names else "UTC")
     return np.stack([MARKS[name](local).to_numpy(dtype=np.float64) - 0.5 for name in names], axis=1).astype(np.float32)
+
+
+def whole_marks(index: pd.DatetimeIndex, interval: str, tz: str = "UTC") -> Float32Array:
+    """Return the calendar marks of UTC stamps as whole numbers, (T, M): the first M of `WHOLE_MARKS`.
+
+    M is 5 for bars of minutes, 4 for hours, 3 for days and 1 for longer ones. Parameters, clock and errors are those
+    of `marks`.
+    """
+    names = mark_names(interval)
+    local = index.tz_convert(tz if "hour" in names else "UTC")
+    numbers = list(WHOLE_MARKS.values())[: _WHOLE_COUNT[names]]
+    return np.stack([number(local).to_numpy(dtype=np.float32) for number in numbers], axis=1)

@@ -320,10 +320,18 @@ class Distil(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) to (B, ceil(L / 2), D)."""
-        batch, length, width = x.shape
-        x = self.norm(self.convolve(neighbours(x)).view(batch * length, width)).view(batch, length, width)
+        x = self._normalised(self.convolve(neighbours(x)).flatten(0, 1)).view(x.shape)
         # ELU never falls, so it commutes with the maximum; after pooling there is half as much of it to do.
         return functional.elu(pool(x))
+
+    def _normalised(self, rows: Tensor) -> Tensor:
+        """(N, D) to (N, D). A single row has no spread, so even in training it takes the running statistics."""
+        if len(rows) > 1:
+            return _tensor(self.norm(rows))
+        norm = self.norm
+        return functional.batch_norm(
+            rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+        )
 
 
 def _tensor(x: Any) -> Tensor:

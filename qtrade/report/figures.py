@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator
 from matplotlib.typing import RcKeyType
 
 from qtrade.evaluation.skill import HorizonSkill
@@ -98,7 +98,7 @@ def skill_ic(skill: Sequence[HorizonSkill]) -> str:
         return _svg(figure, "ic", f"Information coefficient per horizon: {spoken}.")
 
 
-def fan(forecast: Forecasts, actual: Float64Array, closes: Float64Array, key: str) -> str:
+def fan(forecast: Forecasts, actual: Float64Array, closes: Float64Array, key: str, *, delay: int = 0) -> str:
     """One forecast path in prices: the bars before it, the predicted path, its bands, and what happened.
 
     Parameters
@@ -108,15 +108,18 @@ def fan(forecast: Forecasts, actual: Float64Array, closes: Float64Array, key: st
     actual
         (H,) log returns that happened.
     closes
-        (C,) closing prices up to and including the origin.
+        (C,) closing prices up to and including the one the path starts from, `delay` bars after the origin.
     key
         Prefix of the SVG's ids, unique within the page.
+    delay
+        Bars between the origin and the first bar that is forecast.
     """
-    origin = float(closes[-1])
-    ahead = np.arange(forecast.horizon + 1)
+    start = float(closes[-1])
+    before, skipped = closes[: len(closes) - delay], closes[len(closes) - delay - 1 :]
+    ahead = delay + np.arange(forecast.horizon + 1)
 
     def price(cumulative: Float64Array) -> Float64Array:
-        return np.asarray(origin * np.exp(np.concatenate([[0.0], cumulative])), dtype=np.float64)
+        return np.asarray(start * np.exp(np.concatenate([[0.0], cumulative])), dtype=np.float64)
 
     predicted, happened = price(forecast.cumulative()[0]), price(np.cumsum(actual))
     with mpl.rc_context(_STYLE):
@@ -125,16 +128,17 @@ def fan(forecast: Forecasts, actual: Float64Array, closes: Float64Array, key: st
             low, high = (price(forecast.quantile(q)[0]) for q in (tail, 1 - tail))
             axes.fill_between(ahead, low, high, color=MODEL, alpha=alpha, linewidth=0)
         axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
-        axes.plot(np.arange(1 - len(closes), 1), closes, color=INK, linewidth=1.2)
-        axes.plot(ahead, happened, color=EVENT, linewidth=1.8)
+        axes.plot(np.arange(1 - len(before), 1), before, color=INK, linewidth=1.2)
+        axes.plot(np.arange(ahead[-1] + 1), np.concatenate([skipped[:-1], happened]), color=EVENT, linewidth=1.8)
         axes.plot(ahead, predicted, color=MODEL, linewidth=2)
         axes.margins(x=0.01)
         axes.xaxis.set_major_locator(MultipleLocator(max(1, forecast.horizon // 2)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda bar, _: number(bar, "signed", 0) if bar else "origin"))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("bars from the forecast")
+        late = f", starting {delay} bars after the forecast" if delay else ""
         text = (
-            f"Forecast path of {forecast.horizon} bars from a price of {origin:.6g}: "
+            f"Forecast path of {forecast.horizon} bars from a price of {start:.6g}{late}: "
             f"predicted to end at {predicted[-1]:.6g}, ended at {happened[-1]:.6g}."
         )
         return _svg(figure, key, text)
@@ -176,6 +180,9 @@ def equity(
         values = np.concatenate([series.to_numpy() for series in growth.values()])
         if values.min() > 0 and values.max() / values.min() > 5:
             top.set_yscale("log", base=2)
+            # Powers of two alone are too few to read a small range by.
+            halfway = values.max() / values.min() < 2**4
+            top.yaxis.set_major_locator(LogLocator(base=2, subs=(1, 1.5) if halfway else (1,)))
             top.yaxis.set_minor_locator(NullLocator())
         top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}\N{MULTIPLICATION SIGN}"))
         bottom.yaxis.set_major_formatter(_PERCENT)

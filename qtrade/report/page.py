@@ -95,6 +95,9 @@ class ReportInput:
         What to type to get this report again.
     notes
         What happened to the data on the way, such as features dropped.
+    delay
+        Bars between an origin's close and the close its path starts from: the forecast of origin t is of the returns
+        of bars t + 1 + delay to t + H + delay.
     """
 
     title: str
@@ -114,6 +117,7 @@ class ReportInput:
     config_toml: str
     commands: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    delay: int = 0
 
 
 def write_report(report: ReportInput, path: Path) -> None:
@@ -269,8 +273,10 @@ def _fans(report: ReportInput) -> list[dict[str, object]]:
         row = int(ranked[round(share * (len(ranked) - 1))])
         symbol, origin = str(forecasts.symbol[row]), forecasts.origin[row]
         chosen = np.arange(len(forecasts)) == row
-        past = bars.close.loc[:origin, symbol].to_numpy(dtype=np.float64)[-2 * forecasts.horizon :]
-        drawn = figures.fan(forecasts.where(chosen), report.actual[row], past, f"fan{position}")
+        bar = bars.index.searchsorted(origin)
+        first, last = max(0, bar + 1 - 2 * forecasts.horizon), bar + report.delay
+        closes = bars.close[symbol].to_numpy(dtype=np.float64)[first : last + 1]
+        drawn = figures.fan(forecasts.where(chosen), report.actual[row], closes, f"fan{position}", delay=report.delay)
         closer = f"{share:.0%} of all forecasts came closer"
         fans.append({"label": label, "where": f"{symbol}, {_stamp(origin)}: {closer}", "figure": Markup(drawn)})
     return fans
@@ -285,7 +291,7 @@ def _backtest(report: ReportInput, position: int) -> dict[str, object]:
 
     return {
         "name": one.name,
-        "params": ", ".join(f"{name} = {value}" for name, value in one.params.items()),
+        "params": ", ".join(f"{name} = {_setting(value)}" for name, value in one.params.items()),
         "wide": drawn("wide", narrow=False),
         "narrow": drawn("narrow", narrow=True),
         "table": metric_table(
@@ -293,6 +299,12 @@ def _backtest(report: ReportInput, position: int) -> dict[str, object]:
             {one.name: one.metrics, "Buy and hold": one.benchmark_metrics},
         ),
     }
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _ahead(horizon: int) -> str:

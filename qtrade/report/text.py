@@ -96,8 +96,15 @@ _WITHIN = ("sharpe_se", "sharpe_low", "sharpe_high")
 
 
 def metric_cell(metrics: Mapping[str, float | None], key: str) -> Cell:
-    """Write one number of a backtest; a Sharpe ratio carries its 95% interval with it."""
+    """Write one number of a backtest.
+
+    A Sharpe ratio carries its 95% interval with it. A strategy that turns over less than once a year has no break-even
+    cost.
+    """
     _, kind = METRICS.get(key, (key, "plain"))
+    if key == "breakeven_cost_bps" and (turnover := metrics.get("turnover_per_year")) is not None and turnover < 1:
+        # Years of gains divided by next to no trades: a huge number that says nothing about costs.
+        return Cell(UNKNOWN, "hardly trades")
     text = number(metrics.get(key), kind, 1 if kind in ("percent", "signed_percent") else 2)
     if key == "sharpe" and text != UNKNOWN:
         return Cell(text, interval(metrics.get("sharpe_low"), metrics.get("sharpe_high"), "ratio"))

@@ -15,7 +15,11 @@ import pandas as pd
 import pytest
 
 from qtrade.config import load_config
+from qtrade.data.cache import Cache
+from qtrade.data.load import fetch
 from qtrade.models.base import TrainingError
+from qtrade.pipeline.market import prepare
+from qtrade.progress import Silent
 from qtrade.runs import open_run
 
 Program = Callable[..., CompletedProcess[str]]
@@ -291,3 +295,14 @@ def test_failure_of_a_later_fold_leaves_the_earlier_ones(tmp_path: Path, qtrade:
     assert outcome.returncode == 1
     assert "informer, fold 1, seed 0: the loss became nan" in outcome.stderr
     assert [path.parts[-3] for path in only_run(tmp_path).rglob("history.json")] == ["0"]
+
+
+def test_tables_of_the_calendar_get_whole_numbers(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    for kind, whole in (("timeF", False), ("learned", True)):
+        config = load_config(None, [f"informer.embedding={kind}"])
+        fetch(config.data, cache=cache, progress=Silent())
+        market = prepare(config, cache)
+        for marks in (market.marks, market.future_marks):
+            assert bool((marks == np.round(marks)).all()) == whole
+            assert (np.abs(marks).max() <= 0.5) != whole
