@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -57,20 +58,18 @@ def test_commands_of_the_readme_exist() -> None:
         load_config(None, [assignment])
 
 
-def test_map_of_the_readme_names_every_module() -> None:
-    table = README.partition("## Where things are")[2].partition("## Limits")[0]
-    named: set[str] = set()
-    for row in re.findall(r"^\| (`[^|]+`) \|", table, flags=re.MULTILINE):
-        folder = ""
-        for name in re.findall(r"`([^`]+)`", row):
-            folder = name.rpartition("/")[0] if "/" in name else folder
-            named.add(name if "/" in name else f"{folder}/{name}")
-    for name in named:
-        assert (ROOT / name).exists(), f"{name} is in the map but not in the tree"
-    for path in sorted((ROOT / "qtrade").rglob("*.py")):
-        name = path.relative_to(ROOT).as_posix()
-        whole_folder = any(entry.endswith("/") and name.startswith(entry) for entry in named)
-        assert name in named or whole_folder or path.name == "__init__.py", f"{name} is missing from the map"
+def test_map_of_the_readme_has_every_module_with_its_own_words() -> None:
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", README, flags=re.MULTILINE))
+    for folder in ("qtrade", "strategies", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.name == "__init__.py":
+                continue
+            name = path.relative_to(ROOT).as_posix()
+            summary = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+            assert rows.get(name) == summary.replace("\n", " "), f"{name} is not in the map with its own first line"
+    for name in rows:
+        if "/" in name:
+            assert (ROOT / name).exists(), f"{name} is in the map but not in the tree"
 
 
 @pytest.mark.parametrize("name", ["demo", "test"])
