@@ -1,4 +1,4 @@
-"""The only place that slices time: from features and an origin to what a model reads and what it should have said."""
+"""Where a window lies in time: the one place that says which bars an origin may read and which it is judged by."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from qtrade.models.base import History, Shape, make_header, read_header
 from qtrade.progress import Progress
 from qtrade.settings import Settings
 from qtrade.types import Float64Array
-from qtrade.windows import Rows, Samples
+from qtrade.windows import Rows, Samples, label_offsets
 
 
 class NoSettings(Settings):
@@ -61,9 +61,9 @@ class Drift:
     def fit(self, samples: Samples, fit: Rows, valid: Rows, *, seed: int, progress: Progress) -> History:
         """Average the target of each symbol over the bars that the fitting labels cover."""
         assert samples.target is not None, "fitting needs labels"
-        first = int(fit.origin.min()) + 1 + samples.delay
-        stop = int(fit.origin.max()) + samples.window.horizon + samples.delay + 1
-        self.mean = samples.target[first:stop].mean(axis=0, dtype=np.float64)
+        ahead = label_offsets(samples.window.horizon, samples.delay)
+        first, last = fit.origin.min() + ahead[0], fit.origin.max() + ahead[-1]
+        self.mean = samples.target[first : last + 1].mean(axis=0, dtype=np.float64)
         return _history(self.predict(samples, valid), samples, valid)
 
     def predict(self, samples: Samples, rows: Rows) -> Float64Array:
