@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qtrade.errors import UsageError
+from qtrade.models.attention import full_attention, prob_sparse_attention, sample_keys
 from qtrade.models.base import Shape
 from qtrade.models.dropout import Dropout
+from qtrade.models.feed_forward import FeedForward
 from qtrade.settings import Settings
 
 
@@ -133,9 +135,10 @@ class Informer(nn.Module):
         known = torch.cat((past[:, start:], empty), dim=1)
         marks = torch.cat((marks_past[:, start:], marks_future), dim=1)
         x = self.decoder_embedding(known, marks)
-        for layer in self.decoder:
-            x = layer(x, memory, keys)
-        path: Tensor = self.head(self.decoder_norm(x[:, -self.window.horizon :]))
+        for number, layer in enumerate(self.decoder, start=1):
+            # Of the last layer's output only the future is read, so the rest of it is not computed.
+            x = layer(x, memory, keys, last=self.window.horizon if number == len(self.decoder) else x.shape[1])
+        path: Tensor = self.head(self.decoder_norm(x))
         return path
 
 
@@ -215,15 +218,15 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: InformerConfig) -> None:
         super().__init__()
         self.attention = SelfAttention(config, causal=False)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = FeedForward(config.d_model, config.d_ff, config.activation, config.dropout)
         self.norm_attention = nn.LayerNorm(config.d_model)
         self.norm_feed_forward = nn.LayerNorm(config.d_model)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, keys: torch.Generator | None) -> Tensor:
         """(B, L, D) to (B, L, D)."""
-        x = self.norm_attention(x + self.dropout(self.attention(x, keys)))
-        return _tensor(self.norm_feed_forward(x + self.feed_forward(x)))
+        x = self.norm_attention(self.dropout.add(x, self.attention(x, keys, last=x.shape[1])))
+        return _tensor(self.norm_feed_forward(self.feed_forward(x)))
 
 
 class DecoderLayer(nn.Module):
@@ -233,17 +236,17 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.attention = SelfAttention(config, causal=True)
         self.cross = CrossAttention(config)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = FeedForward(config.d_model, config.d_ff, config.activation, config.dropout)
         self.norm_attention = nn.LayerNorm(config.d_model)
         self.norm_cross = nn.LayerNorm(config.d_model)
         self.norm_feed_forward = nn.LayerNorm(config.d_model)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, memory: Tensor, keys: torch.Generator | None) -> Tensor:
-        """(B, L, D) and (B, L', D) to (B, L, D)."""
-        x = self.norm_attention(x + self.dropout(self.attention(x, keys)))
-        x = self.norm_cross(x + self.dropout(self.cross(x, memory)))
-        return _tensor(self.norm_feed_forward(x + self.feed_forward(x)))
+    def forward(self, x: Tensor, memory: Tensor, keys: torch.Generator | None, *, last: int) -> Tensor:
+        """(B, L, D) and (B, L', D) to (B, last, D), the last positions."""
+        x = self.norm_attention(self.dropout.add(x[:, -last:], self.attention(x, keys, last=last)))
+        x = self.norm_cross(self.dropout.add(x, self.cross(x, memory)))
+        return _tensor(self.norm_feed_forward(self.feed_forward(x)))
 
 
 class SelfAttention(nn.Module):
@@ -256,21 +259,21 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, keys: torch.Generator | None) -> Tensor:
-        """(B, L, D) to (B, L, D)."""
+    def forward(self, x: Tensor, keys: torch.Generator | None, *, last: int) -> Tensor:
+        """(B, L, D) to (B, last, D), the last positions."""
         batch, length, width = x.shape
         heads = self.config.n_heads
-        query, key, value = self.project(x).view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        projected = self.project(x).view(batch, length, 3, heads, width // heads)
         if self.config.attention == "full":
-            context = full_attention(query, key, value, self.dropout, causal=self.causal)
+            context = full_attention(projected[:, :, 0], projected[:, :, 1:], self.dropout, causal=self.causal)
         else:
             sample = None
             if self.config.attention_keys == "sampled":
                 sample = sample_keys(length, length, self.config.factor, keys).to(x.device, non_blocking=True)
-            context = prob_sparse_attention(query, key, value, sample, self.config.factor, causal=self.causal)
-        if not (self.causal and self.config.mix):
+            context = prob_sparse_attention(projected, sample, self.config.factor, causal=self.causal)
+        if self.causal and self.config.mix:
             context = context.transpose(1, 2)
-        return _tensor(self.out(context.reshape(batch, length, width)))
+        return _tensor(self.out(context.reshape(batch, length, width)[:, -last:]))
 
 
 class CrossAttention(nn.Module):
@@ -288,26 +291,10 @@ class CrossAttention(nn.Module):
         """(B, L, D) and (B, L', D) to (B, L, D)."""
         batch, length, width = x.shape
         heads = self.config.n_heads
-        query = self.project_query(x).view(batch, length, heads, width // heads).transpose(1, 2)
+        query = self.project_query(x).view(batch, length, heads, width // heads)
         both = self.project_memory(memory).view(batch, memory.shape[1], 2, heads, width // heads)
-        key, value = both.permute(2, 0, 3, 1, 4)
-        context = full_attention(query, key, value, self.dropout, causal=False)
-        return _tensor(self.out(context.transpose(1, 2).reshape(batch, length, width)))
-
-
-class FeedForward(nn.Module):
-    """Two linear layers at every position (kernel-1 convolutions in the paper)."""
-
-    def __init__(self, config: InformerConfig) -> None:
-        super().__init__()
-        self.widen = nn.Linear(config.d_model, config.d_ff)
-        self.narrow = nn.Linear(config.d_ff, config.d_model)
-        self.activation = nn.GELU() if config.activation == "gelu" else nn.ReLU()
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, L, D) to (B, L, D)."""
-        return _tensor(self.dropout(self.narrow(self.dropout(self.activation(self.widen(x))))))
+        context = full_attention(query, both, self.dropout, causal=False)
+        return _tensor(self.out(context.reshape(batch, length, width)))
 
 
 class Distil(nn.Module):
@@ -347,11 +334,37 @@ def neighbours(x: Tensor) -> Tensor:
 
 def pool(x: Tensor) -> Tensor:
     """Max-pool (B, L, C) along time: kernel 3, stride 2, one position of padding at each end."""
-    even, odd = x[:, 0::2], x[:, 1::2]
-    after = torch.maximum(even[:, : odd.shape[1]], odd)
-    if even.shape[1] > odd.shape[1]:
-        after = torch.cat((after, even[:, -1:]), dim=1)
-    return torch.cat((after[:, :1], torch.maximum(after[:, 1:], odd[:, : even.shape[1] - 1])), dim=1)
+    pooled: Tensor = _Pool.apply(x)  # type: ignore[no-untyped-call]
+    return pooled
+
+
+class _Pool(torch.autograd.Function):
+    """`pool` with its gradient written out: PyTorch's own works on boolean masks, which costs as much as a layer."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        even, odd = x[:, 0::2], x[:, 1::2]
+        y = even.clone(memory_format=torch.contiguous_format)
+        torch.maximum(y[:, : odd.shape[1]], odd, out=y[:, : odd.shape[1]])
+        torch.maximum(y[:, 1:], odd[:, : even.shape[1] - 1], out=y[:, 1:])
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        odd, before = x.shape[1] // 2, y.shape[1] - 1
+        # The first of equal values takes the gradient: the position before, itself, the position after.
+        left, middle = torch.zeros_like(y), torch.empty_like(y)
+        torch.eq(x[:, 1::2][:, :before], y[:, 1:], out=left[:, 1:])
+        torch.eq(x[:, 0::2], y, out=middle)
+        middle.mul_(1 - left)
+        right = (1 - left).sub_(middle)[:, :odd]
+        by_x = torch.empty_like(x)
+        torch.mul(grads[0], middle, out=by_x[:, 0::2])
+        torch.mul(grads[0][:, :odd], right, out=by_x[:, 1::2])
+        by_x[:, 1::2][:, :before].addcmul_(grads[0][:, 1:], left[:, 1:])
+        return by_x
 
 
 def position_code(length: int, width: int) -> Tensor:
@@ -359,82 +372,3 @@ def position_code(length: int, width: int) -> Tensor:
     time = torch.arange(length, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10000.0) / width))
     return torch.stack((torch.sin(time * rate), torch.cos(time * rate)), dim=-1).view(length, width)
-
-
-def sparse_count(length: int, factor: int) -> int:
-    """Count the queries kept, and keys sampled, of `length`: ``min(factor * ceil(ln length), length)``, at least 1."""
-    return max(1, min(factor * math.ceil(math.log(length)), length))
-
-
-def sample_keys(queries: int, keys: int, factor: int, generator: torch.Generator | None) -> Tensor:
-    """Draw (queries, U) key positions uniformly with replacement, a row for every query."""
-    device = generator.device if generator is not None else None
-    return torch.randint(keys, (queries, sparse_count(keys, factor)), generator=generator, device=device)
-
-
-def full_attention(query: Tensor, key: Tensor, value: Tensor, dropout: Dropout, *, causal: bool) -> Tensor:
-    """Attend from every position (B, A, L, E) to every key (B, A, L', E), dropping some of the probabilities.
-
-    PyTorch's fused attention draws dropout one number at a time on a CPU; where that happens, the plain form is faster.
-    """
-    if not (dropout.training and dropout.threshold) or query.device.type != "cpu":
-        share = dropout.p if dropout.training else 0.0
-        return functional.scaled_dot_product_attention(query, key, value, dropout_p=share, is_causal=causal)
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
-    if causal:
-        scores = scores + torch.full(scores.shape[-2:], -math.inf).triu(1)
-    return _tensor(dropout(scores.softmax(dim=-1))) @ value
-
-
-def prob_sparse_attention(
-    query: Tensor, key: Tensor, value: Tensor, sample: Tensor | None, factor: int, *, causal: bool
-) -> Tensor:
-    """Attend fully from the queries that stand out; give every other one the mean value (causal: the running sum).
-
-    A query's sparsity measure is the maximum minus the mean of its unscaled scores with the sampled keys, the sum being
-    divided by the number of *all* keys as in the authors' code. Ranking needs no gradient, so all scores are computed
-    once outside the graph and the sample gathered from them; only the chosen queries enter it.
-
-    Parameters
-    ----------
-    query, key, value
-        (B, A, L, E).
-    sample
-        (L, U) key positions per query, or None to rank by all keys.
-    factor
-        ProbSparse factor c.
-    causal
-        Whether query i may only see keys up to i.
-
-    Returns
-    -------
-    (B, A, L, E).
-    """
-    batch, heads, length, width = query.shape
-    count = sparse_count(length, factor)
-    with torch.no_grad():
-        scores = query @ key.transpose(-2, -1)
-        drawn = length
-        if sample is not None:
-            drawn = sample.shape[1]
-            scores = scores.gather(-1, _widened(sample).expand(batch, heads, -1, -1))
-        measure = scores.amax(dim=-1) - scores[..., :drawn].sum(dim=-1) / length
-        top = measure.topk(count, dim=-1, sorted=False).indices
-    where = top[..., None].expand(-1, -1, -1, width)
-    mask = None
-    if causal:
-        mask = torch.arange(length, device=query.device) <= top[..., None]
-    active = functional.scaled_dot_product_attention(query.gather(2, where), key, value, attn_mask=mask)
-    idle = value.cumsum(dim=2) if causal else value.mean(dim=2, keepdim=True).expand(-1, -1, length, -1)
-    # Mixed precision may give the two parts different types.
-    return idle.scatter(2, where, active.to(idle.dtype))
-
-
-def _widened(sample: Tensor) -> Tensor:
-    """Repeat drawn keys until their number is a multiple of 16, over which a CPU finds maxima ten times as fast.
-
-    A repeated key leaves the maximum as it is; the sum is taken over the keys drawn.
-    """
-    spare = -sample.shape[1] % 16
-    repeats = sample.repeat(1, -(-spare // sample.shape[1]))[:, :spare]
-    return torch.cat((sample, repeats), dim=1)

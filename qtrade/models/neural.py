@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
@@ -44,7 +45,7 @@ class InformerModel:
         self.network = self._fresh(seed)
         return fit_network(
             self.network,
-            samples,
+            self._on_device(samples),
             fit,
             valid,
             self.settings.train,
@@ -55,8 +56,9 @@ class InformerModel:
 
     def predict(self, samples: Samples, rows: Rows) -> Float64Array:
         """Run the network on the windows of `rows`."""
-        data = DeviceSamples(samples.without_target(), choose_device(self.settings.train.device))
-        return predict_network(self.network, data, rows, self.settings.train, key_seed=self.settings.key_seed)
+        data = self._on_device(samples.without_target())
+        paths = predict_network(self.network, data, rows, self.settings.train, key_seed=self.settings.key_seed)
+        return paths[..., -1].astype(np.float64)
 
     def save(self, path: Path) -> None:
         """Write weights, shape and settings, refusing weights that are not finite."""
@@ -76,6 +78,9 @@ class InformerModel:
         except (SafetensorError, RuntimeError) as error:
             raise DataError(f"{path} does not fit its own header", why=str(error), fix="train the run again") from error
         return model
+
+    def _on_device(self, samples: Samples) -> DeviceSamples:
+        return DeviceSamples(samples, choose_device(self.settings.train.device), self.shape.outputs)
 
     def _fresh(self, seed: int) -> Informer:
         """Build a network with weights drawn from `seed`, without touching PyTorch's global generator."""

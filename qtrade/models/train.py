@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import time
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from qtrade.errors import UsageError
 from qtrade.models.base import Epoch, History, TrainingError
 from qtrade.progress import Progress
 from qtrade.settings import Settings
-from qtrade.types import Float64Array
+from qtrade.types import Float32Array
 from qtrade.windows import Rows, Samples, label_offsets, past_offsets
 
 
@@ -29,8 +31,9 @@ class TrainConfig(Settings):
     """Windows per optimiser step."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Step size of the first epoch."""
-    schedule: Literal["type1", "cosine", "constant"] = "cosine"
-    """Step size over the epochs: `type1` halves it after each (the paper's), `cosine` lets it fall to zero."""
+    schedule: Literal["type1", "type2", "cosine", "constant"] = "cosine"
+    """Step size over the epochs: `type1` halves it after each (the paper's), `type2` sets the authors' fixed steps
+    whatever learning_rate is, `cosine` lets it fall to zero."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Decoupled weight decay of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)
@@ -40,7 +43,9 @@ class TrainConfig(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto` takes a CUDA GPU, else Apple's, else the CPU."""
     mixed_precision: bool = True
-    """On CUDA, multiply matrices in bfloat16 where the card can."""
+    """Multiply matrices in bfloat16 where the hardware is made for it: on CUDA cards, and on CPUs with matrix units."""
+    cuda_graphs: bool = False
+    """On CUDA, record one step and replay it, which spares small networks the launching of every operation anew."""
     threads: int = Field(default=1, ge=1)
     """CPU threads per fit. One is fastest for small networks, as folds are fitted side by side; raise it for large."""
     workers: int = Field(default=0, ge=0)
@@ -89,8 +94,11 @@ def describe_device() -> tuple[str, int]:
     return name, torch.get_num_threads()
 
 
+_PREDICTED_AT_ONCE = 256
+
+
 class Batch(NamedTuple):
-    """Windows on the device: what `Informer.forward` takes, and the label."""
+    """Windows on the device: what `Informer.forward` takes, and the (B, H, C) label."""
 
     past: Tensor
     marks_past: Tensor
@@ -99,10 +107,17 @@ class Batch(NamedTuple):
 
 
 class DeviceSamples:
-    """`Samples` held on a device, where windows are gathered without visiting the host."""
+    """`Samples` held on a device, where windows are gathered without visiting the host.
 
-    def __init__(self, samples: Samples, device: torch.device) -> None:
-        self.samples, self.device = samples, device
+    Parameters
+    ----------
+    outputs
+        Series C in a label: 1, the target; or all F columns (mode M), the target in place of its own past, the last.
+    """
+
+    def __init__(self, samples: Samples, device: torch.device, outputs: int = 1) -> None:
+        assert outputs in (1, samples.values.shape[2]), "a label is the target, or all columns"
+        self.samples, self.device, self.outputs = samples, device, outputs
         symbols = samples.values.shape[1]
         # Bars and symbols share one axis, so that a window is one gather of rows of F numbers.
         self.values = torch.from_numpy(samples.values.reshape(-1, samples.values.shape[2])).to(device)
@@ -127,7 +142,10 @@ class DeviceSamples:
         label = None
         if labelled:
             assert self.target is not None, "fitting needs labels"
-            label = self.target[(origin[:, None] + self.label) * self.symbols + symbol[:, None]]
+            ahead = (origin[:, None] + self.label) * self.symbols + symbol[:, None]
+            label = self.target[ahead][..., None]
+            if self.outputs > 1:
+                label = torch.cat((functional.embedding(ahead, self.values)[..., :-1], label), dim=-1)
         return Batch(
             past=functional.embedding(past * self.symbols + symbol[:, None], self.values),
             marks_past=functional.embedding(past, self.marks),
@@ -138,7 +156,7 @@ class DeviceSamples:
 
 def fit_network(
     network: nn.Module,
-    samples: Samples,
+    data: DeviceSamples,
     fit: Rows,
     valid: Rows,
     config: TrainConfig,
@@ -157,28 +175,21 @@ def fit_network(
     TrainingError
         If a loss is not finite.
     """
-    device = choose_device(config.device)
+    device = data.device
+    _keep_freed_memory()
     network.to(device)
-    data = DeviceSamples(samples, device)
     origin, symbol = data.rows(fit)
     forked = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=forked):
         torch.manual_seed(seed)
         order = torch.Generator(device).manual_seed(seed)
-        optimiser = torch.optim.AdamW(
-            network.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
-        )
+        step = _Step(network, data, config, order)
         epochs: list[Epoch] = []
         best_loss, best_epoch, best_weights = math.inf, 0, dict[str, Tensor]()
         for number in range(1, config.epochs + 1):
             started = time.perf_counter()
             rate = learning_rate(config, number)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            train_loss = _epoch(network, data, origin, symbol, optimiser, config, order)
+            train_loss = step.epoch(origin, symbol, rate)
             valid_loss = _mean_squared_error(network, data, valid, config, key_seed)
             if not (math.isfinite(train_loss) and math.isfinite(valid_loss)):
                 raise TrainingError(
@@ -200,76 +211,185 @@ def fit_network(
 
 
 def predict_network(
-    network: nn.Module, data: DeviceSamples, rows: Rows, config: TrainConfig, *, key_seed: int, batch_size: int = 256
-) -> Float64Array:
-    """Predict the (W, H) scaled paths after `rows`.
+    network: nn.Module, data: DeviceSamples, rows: Rows, config: TrainConfig, *, key_seed: int
+) -> Float32Array:
+    """Predict the (W, H, C) scaled paths after `rows`."""
+    parts = [path for _, path in _predicted(network, data, rows, config, key_seed, labelled=False)]
+    return torch.cat(parts).cpu().numpy()
 
-    Every batch has `batch_size` windows, the last one filled up with copies of its last window, and draws the same
-    keys: matrix products round differently for different shapes, and a forecast must not change, not even in its last
-    bit, because more or fewer windows were asked for beside it.
+
+def _predicted(
+    network: nn.Module, data: DeviceSamples, rows: Rows, config: TrainConfig, key_seed: int, *, labelled: bool
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Batches of windows and their paths, in order; of the last batch only the windows asked for have a path.
+
+    Every batch has the same size, the last one filled up with copies of its last window, and draws the same keys:
+    matrix products round differently for different shapes, and a forecast must not change, not even in its last bit,
+    because more or fewer windows were asked for beside it.
     """
     device = data.device
     network.to(device).eval()
     origin, symbol = data.rows(rows)
-    full = -(-len(rows) // batch_size) * batch_size
-    spare = torch.full((full - len(rows),), len(rows) - 1, device=device)
-    order = torch.cat((torch.arange(len(rows), device=device), spare))
-    parts = []
-    with torch.inference_mode(), _precision(config, device):
-        for chosen in torch.split(order, batch_size):
-            keys = torch.Generator().manual_seed(key_seed)
-            batch = data.batch(origin[chosen], symbol[chosen], labelled=False)
-            parts.append(network(batch.past, batch.marks_past, batch.marks_future, keys=keys).squeeze(-1).float())
-    paths: Float64Array = torch.cat(parts)[: len(rows)].cpu().numpy().astype(np.float64)
-    return paths
+    full = -(-len(rows) // _PREDICTED_AT_ONCE) * _PREDICTED_AT_ONCE
+    order = torch.arange(full, device=device).clamp_(max=len(rows) - 1)
+    for start in range(0, full, _PREDICTED_AT_ONCE):
+        chosen = order[start : start + _PREDICTED_AT_ONCE]
+        keys = torch.Generator().manual_seed(key_seed)
+        with torch.inference_mode(), _fast_products(config, device), _half_precision(config, device):
+            batch = data.batch(origin[chosen], symbol[chosen], labelled=labelled)
+            path = network(batch.past, batch.marks_past, batch.marks_future, keys=keys)
+        yield batch, path[: len(rows) - start].float()
+
+
+_TYPE2 = {2: 5e-5, 4: 1e-5, 6: 5e-6, 8: 1e-6, 10: 5e-7, 15: 1e-7, 20: 5e-8}
+"""Step sizes that take hold after an epoch, from the authors' code."""
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
     """Step size of an epoch, counted from 1."""
     if config.schedule == "type1":
         return config.learning_rate * 0.5 ** (epoch - 1)
+    if config.schedule == "type2":
+        passed = [rate for after, rate in _TYPE2.items() if epoch > after]
+        return passed[-1] if passed else config.learning_rate
     if config.schedule == "cosine":
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))
     return config.learning_rate
 
 
-def _epoch(
-    network: nn.Module,
-    data: DeviceSamples,
-    origin: Tensor,
-    symbol: Tensor,
-    optimiser: torch.optim.Optimizer,
-    config: TrainConfig,
-    order: torch.Generator,
-) -> float:
-    """One pass over the fitting windows; the mean loss. Nothing waits for the device before the end."""
-    network.train()
-    total = torch.zeros((), device=data.device)
-    shuffled = torch.randperm(len(origin), generator=order, device=data.device)
-    for chosen in torch.split(shuffled, config.batch_size):
-        batch = data.batch(origin[chosen], symbol[chosen], labelled=True)
+def flatten(network: nn.Module) -> nn.Parameter:
+    """Lay all trainable weights of `network` out in one vector, of which they become views, and so their gradients.
+
+    Clipping and stepping are then a few operations in place of some for every layer.
+    """
+    trainable = [weight for weight in network.parameters() if weight.requires_grad]
+    flat = nn.Parameter(torch.cat([weight.detach().reshape(-1) for weight in trainable]))
+    flat.grad = torch.zeros_like(flat)
+    start = 0
+    for weight in trainable:
+        stop = start + weight.numel()
+        weight.data = flat.data[start:stop].view(weight.shape)
+        weight.grad = flat.grad[start:stop].view(weight.shape)
+        start = stop
+    return flat
+
+
+class _Step:
+    """One optimiser step after another: what is updated, with what, and the loss added up on the device."""
+
+    WARM_UP = 3
+    """Steps done before one is recorded, as CUDA wants it: libraries set themselves up in the first ones."""
+
+    def __init__(self, network: nn.Module, data: DeviceSamples, config: TrainConfig, order: torch.Generator) -> None:
+        self.network, self.data, self.config, self.order = network, data, config, order
+        device = data.device
+        self.weights = flatten(network)
+        self.optimiser = torch.optim.AdamW(
+            [self.weights],
+            lr=torch.tensor(config.learning_rate, device=device),
+            weight_decay=config.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+            capturable=device.type == "cuda",
+        )
+        self.total = torch.zeros((), device=device)
+        self.recorded = config.cuda_graphs and device.type == "cuda"
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.origin = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
+        self.symbol = torch.zeros_like(self.origin)
+        self.done = 0
+
+    def epoch(self, origin: Tensor, symbol: Tensor, rate: float) -> float:
+        """Pass over the fitting windows once, in an order of its own; the mean loss. Only its end awaits the device."""
+        self.network.train()
+        self.optimiser.param_groups[0]["lr"].fill_(rate)
+        self.total.zero_()
+        shuffled = torch.randperm(len(origin), generator=self.order, device=origin.device)
+        for chosen in torch.split(shuffled, self.config.batch_size):
+            self(origin[chosen], symbol[chosen])
+        return float(self.total) / len(origin)
+
+    def __call__(self, origin: Tensor, symbol: Tensor) -> None:
+        """Learn from a batch of windows; a recorded step takes full batches only."""
+        if not self.recorded or len(origin) < len(self.origin):
+            self._learn(origin, symbol)
+            return
+        self.origin.copy_(origin)
+        self.symbol.copy_(symbol)
+        self.done += 1
+        if self.done <= self.WARM_UP:
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._learn(self.origin, self.symbol)
+            torch.cuda.current_stream().wait_stream(stream)
+            return
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            self.graph.register_generator_state(self.order)
+            with torch.cuda.graph(self.graph):
+                self._learn(self.origin, self.symbol)
+        self.graph.replay()
+
+    def _learn(self, origin: Tensor, symbol: Tensor) -> None:
+        """Forward, backward, clip, step."""
+        batch = self.data.batch(origin, symbol, labelled=True)
         assert batch.label is not None
-        with _precision(config, data.device):
-            path = network(batch.past, batch.marks_past, batch.marks_future, keys=order).squeeze(-1)
-        assert path.shape == batch.label.shape, f"prediction {path.shape} and label {batch.label.shape} differ"
-        loss = functional.mse_loss(path.float(), batch.label)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm, foreach=True)
-        optimiser.step()
-        total += loss.detach() * len(chosen)
-    return float(total) / len(origin)
+        self.optimiser.zero_grad(set_to_none=False)
+        with _fast_products(self.config, self.data.device):
+            with _half_precision(self.config, self.data.device):
+                path = self.network(batch.past, batch.marks_past, batch.marks_future, keys=self.order)
+            assert path.shape == batch.label.shape, f"prediction {path.shape} and label {batch.label.shape} differ"
+            loss = functional.mse_loss(path.float(), batch.label)
+            loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([self.weights], self.config.clip_norm)
+        self.optimiser.step()
+        self.total += loss.detach() * len(origin)
 
 
 def _mean_squared_error(
     network: nn.Module, data: DeviceSamples, rows: Rows, config: TrainConfig, key_seed: int
 ) -> float:
     """Mean squared error over all windows of `rows`."""
-    path = predict_network(network, data, rows, config, key_seed=key_seed)
-    return float(np.mean((path - data.samples.labels(rows)) ** 2))
+    total = torch.zeros((), dtype=torch.float64)
+    for batch, path in _predicted(network, data, rows, config, key_seed, labelled=True):
+        assert batch.label is not None
+        error = path.double() - batch.label[: len(path)].double()
+        total = total + error.square().mean(dim=(1, 2)).sum().cpu()
+    return float(total) / len(rows)
 
 
-def _precision(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """Mixed precision on a CUDA card that has bfloat16; elsewhere nothing."""
+@contextmanager
+def _fast_products(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """On a CPU, multiply matrices with oneDNN in place of MKL, which takes twice as long on other makers' processors.
+
+    oneDNN is what PyTorch uses where bfloat16 is allowed. It makes use of that where there are matrix units (AMX);
+    elsewhere its products are in single precision.
+    """
+    settings: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = settings.fp32_precision
+    if config.mixed_precision and device.type == "cpu":
+        settings.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
+
+
+def _half_precision(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """On a CUDA card that has bfloat16, multiply matrices in it; elsewhere nothing."""
     enabled = config.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next step, which asks for as much again, in place of the kernel.
+
+    Handing it back and asking anew made the kernel clear every page of every activation, a tenth of the time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return  # another C library, or Windows
+    trim_threshold, mmap_threshold = -1, -3  # <malloc.h>
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(mmap_threshold, 2**25)
