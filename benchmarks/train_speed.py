@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from qtrade.models.base import Shape
-from qtrade.models.informer import InformerConfig
+from qtrade.models.informer import Informer
 from qtrade.models.neural import InformerModel, NeuralConfig
-from qtrade.models.official import from_official
+from qtrade.models.settings import InformerConfig
 from qtrade.models.train import TrainConfig, set_threads
 from qtrade.progress import Silent
 from qtrade.windows import Samples, WindowConfig
@@ -74,7 +74,7 @@ def main() -> None:
 def check_parity(options: argparse.Namespace) -> float:
     """Largest difference of outputs and of gradients, same weights and same draws, dropout off; float64."""
     theirs = obvious(options, dropout=0.0).double()
-    ours = from_official(theirs.state_dict(), config(options, dropout=0.0), WINDOW)
+    ours = Informer.from_official(theirs.state_dict(), config(options, dropout=0.0), WINDOW)
     batch = [torch.from_numpy(values[:8]).double() for values in windows(8)]
     outputs: list[Tensor] = []
     gradients: list[Tensor] = []

@@ -12,6 +12,7 @@ and Mumbai) are expected to be trading days.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from datetime import time
@@ -35,6 +36,8 @@ INTRADAY = {
 }  # fmt: skip
 LONGER_THAN_A_DAY = {"1wk": 52.0, "1mo": 12.0, "3mo": 4.0}
 INTERVALS = (*INTRADAY, "1d", *LONGER_THAN_A_DAY)
+"""The usual ones; any number of seconds (``10s``), minutes (``3m`` or ``3min``) or hours (``4h``) that divides a day is
+one, too."""
 
 _DAY = pd.Timedelta(days=1)
 _CURRENCY_ZONE = "America/New_York"
@@ -62,7 +65,9 @@ def periods_per_year(interval: str, calendar: str) -> float:
     days = _DAYS_PER_YEAR.get(calendar, _STOCK_DAYS_PER_YEAR)
     if interval == "1d":
         return days
-    return days * len(_openings(INTRADAY[interval], calendar))
+    length = intraday_length(interval)
+    assert length is not None, "every interval checked is one of the three kinds"
+    return days * len(_openings(length, calendar))
 
 
 def time_zone(calendar: str) -> str:
@@ -73,10 +78,19 @@ def time_zone(calendar: str) -> str:
 
 
 def check_interval(interval: str) -> str:
-    """Return `interval`, or raise `UsageError` if it is not one of `INTERVALS`."""
-    if interval not in INTERVALS:
+    """Return `interval`, or raise `UsageError` if bars have no such length."""
+    if interval not in INTERVALS and intraday_length(interval) is None:
         raise UsageError(f"unknown interval '{interval}'", fix=nearest(interval, INTERVALS))
     return interval
+
+
+def intraday_length(interval: str) -> pd.Timedelta | None:
+    """Length of an intraday bar; None where a bar lasts a day or longer, or does not divide a day."""
+    match = re.fullmatch(r"([1-9]\d{0,4})(s|m|min|h)", interval)
+    if match is None:
+        return None
+    seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2][0]]
+    return pd.Timedelta(seconds=seconds) if seconds < 86_400 and 86_400 % seconds == 0 else None
 
 
 def future_positions(
@@ -114,8 +128,9 @@ def known_stamps(first: pd.Timestamp, last: pd.Timestamp, interval: str, calenda
     """
     # A day on either side, because a session may lie on another date in UTC than at the exchange.
     days = pd.date_range(first.normalize() - _DAY, last.normalize() + _DAY, freq="D", tz="UTC", unit="ns")
-    if interval in INTRADAY:
-        stamps = _intraday(days, INTRADAY[interval], calendar)
+    length = intraday_length(interval)
+    if length is not None:
+        stamps = _intraday(days, length, calendar)
     elif interval == "1wk":
         stamps = days[days.day_of_week == 0]
     elif interval in LONGER_THAN_A_DAY:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from qtrade.backtest.costs import BacktestConfig
 from qtrade.data.load import DataConfig
 from qtrade.errors import UsageError
 from qtrade.features.build import FeatureConfig
 from qtrade.models.baselines import NoSettings, RidgeConfig
-from qtrade.models.informer import InformerConfig
 from qtrade.models.neural import NeuralConfig
+from qtrade.models.settings import InformerConfig
 from qtrade.models.train import TrainConfig
+from qtrade.presets import PRESETS, PresetName
 from qtrade.settings import Settings, validated
 from qtrade.splits import SplitConfig
 from qtrade.windows import WindowConfig
@@ -32,6 +33,8 @@ Scalar = bool | int | float | str
 class RunConfig(Settings):
     """Everything that decides a run."""
 
+    preset: PresetName = "small"
+    """Sizes and training to start from; every other setting that is given wins over it."""
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """First part of the run folder's name."""
     seed: int = Field(default=0, ge=0)
@@ -61,6 +64,19 @@ class RunConfig(Settings):
     strategies: dict[str, dict[str, Scalar]] = Field(default={"forecast_sign": {}, "path_momentum": {}})
     """Strategies to backtest, by name or path, each with its parameters."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or tree.get("preset", "small") not in PRESETS:
+            return tree  # whatever is wrong is told with its place
+        return _merged(PRESETS[tree.get("preset", "small")], tree)
+
+    @model_validator(mode="after")
+    def _levels_start_at_the_origin(self) -> Self:
+        if self.features.target == "log_close" and self.split.delay:
+            raise ValueError("a target of log_close needs split.delay 0: its first return starts at the origin")
+        return self
+
     def settings_of(self, model: str) -> Settings:
         """Return the settings that `MODELS[model]` is built with."""
         if model == "informer":
@@ -75,7 +91,7 @@ class RunConfig(Settings):
         facts
             What the configuration does not know: the data's fingerprint, the device, the version.
         """
-        idle: Any = {"name": True, "backtest": True, "strategies": True, "train": {"workers"}}
+        idle: Any = {"name": True, "preset": True, "backtest": True, "strategies": True, "train": {"workers"}}
         decides = self.model_dump(mode="json", exclude=idle)
         return hashlib.sha256(json.dumps([decides, facts], sort_keys=True).encode()).hexdigest()
 
@@ -113,6 +129,15 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
         elif value is not None:
             tree[key] = value
     return validated(RunConfig, tree, path, written)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree of settings over another."""
+    result = dict(base)
+    for key, value in over.items():
+        beneath = result.get(key)
+        result[key] = _merged(beneath, value) if isinstance(beneath, dict) and isinstance(value, dict) else value
+    return result
 
 
 def parse_assignment(text: str) -> tuple[str, Scalar | list[Any]]:

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from qtrade.calendars import ALWAYS, CURRENCIES, INTRADAY, LONGER_THAN_A_DAY, check_interval, known_stamps
+from qtrade.calendars import ALWAYS, CURRENCIES, INTERVALS, INTRADAY, LONGER_THAN_A_DAY, known_stamps
 from qtrade.data.raw import RAW_FIELDS, RawBars
-from qtrade.errors import DataError
+from qtrade.errors import DataError, UsageError, nearest
 from qtrade.types import PRICE_FIELDS
 
 # What an exchange is called in Yahoo's metadata, by the calendar it trades on. A wrong calendar would place forecasts
@@ -129,7 +129,8 @@ class Yahoo:
         DataError
             If Yahoo has no such symbol or no such bars, does not answer, or trades it on an exchange unknown here.
         """
-        check_interval(interval)
+        if interval not in INTERVALS:
+            raise UsageError(f"Yahoo has no bars of '{interval}'", fix=nearest(interval, INTERVALS))
         table, facts = self._ask(symbol, interval, _span(interval, start, end))
         calendar, zone = _calendar(symbol, facts), str(facts["exchangeTimezoneName"])
         frame = _without_gaps(_stamped(table, interval))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import field_validator, model_validator
@@ -11,15 +12,19 @@ from pydantic import field_validator, model_validator
 from qtrade.errors import DataError, UsageError, nearest
 from qtrade.features.indicators import FEATURE_SETS, FEATURES
 from qtrade.features.market import Market
+from qtrade.features.targets import TargetName, target_series
 from qtrade.settings import Settings
 from qtrade.types import Bars, Features, Float32Array
 
-_LAST = "log_return"
-
 
 class FeatureConfig(Settings):
-    """Which features a model reads."""
+    """Which features a model reads, and what it is asked for."""
 
+    mode: Literal["MS", "M", "S"] = "MS"
+    """What a network reads and predicts: every feature and the target (MS), every feature and all of them (M; the
+    target is what is traded), or the target's own past and the target (S)."""
+    target: TargetName = "log_return"
+    """What is forecast. A model of log_close, a price level, is scored and traded on the returns between its levels."""
     set: str = "default"
     """The named list to start from: minimal, default or all."""
     include: tuple[str, ...] = ()
@@ -44,9 +49,9 @@ class FeatureConfig(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> FeatureConfig:
-        if _LAST in self.exclude:
+        if self.target in self.exclude:
             raise UsageError(
-                f"'{_LAST}' cannot be left out",
+                f"'{self.target}' cannot be left out",
                 why="it is the past of what is forecast, which models read as their last column",
                 fix="take it out of features.exclude",
             )
@@ -60,9 +65,9 @@ class FeatureConfig(Settings):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The selected features: the set, then what was added to it, and the log return last."""
-        wanted = dict.fromkeys((*FEATURE_SETS[self.set], *self.include))
-        return (*(name for name in wanted if name not in self.exclude and name != _LAST), _LAST)
+        """The selected features: the set, then what was added to it, and the target's own past last."""
+        wanted = dict.fromkeys((*FEATURE_SETS[self.set], *self.include)) if self.mode != "S" else {}
+        return (*(name for name in wanted if name not in self.exclude and name != self.target), self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,15 +100,21 @@ def build(bars: Bars, config: FeatureConfig) -> Built:
     """
     silent = [name for name, total in zip(bars.symbols, bars.volume.sum(), strict=True) if total == 0]
     names, dropped = _without_volume(config, silent) if silent else (config.names, ())
-    warmup = max(FEATURES[name].warmup for name in names)
+    warmups = {name: FEATURES[name].warmup if name in FEATURES else 0 for name in names}
+    warmup = max(warmups.values())
     if len(bars) <= warmup:
-        slowest = max(names, key=lambda name: FEATURES[name].warmup)
+        slowest = max(names, key=lambda name: warmups[name])
         raise DataError(
             f"{len(bars)} bars are too few: these features need at least {warmup + 1}",
             why=f"'{slowest}' has no value for the first {warmup} bars",
             fix=f"fetch a longer history, or leave out '{slowest}' and those as slow ('qtrade features' lists them)",
         )
-    values = np.stack([_columns(Market.of(bars, column), names) for column in range(len(bars.symbols))], axis=1)
+    # A price level is not among the features: it is read only by a model that is asked for it.
+    own = names if config.target in FEATURES else names[:-1]
+    values = np.stack([_columns(Market.of(bars, column), own) for column in range(len(bars.symbols))], axis=1)
+    if own != names:
+        level = target_series(bars, config.target).astype(np.float32)
+        values = np.concatenate((values, level[..., None]), axis=2)
     values[:warmup] = np.nan
     features = Features(values, names, bars.index, bars.symbols, warmup)
     _check_finite(features)
@@ -113,7 +124,7 @@ def build(bars: Bars, config: FeatureConfig) -> Built:
 
 def _without_volume(config: FeatureConfig, silent: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Divide the selected names into those that do without volume and those that need it."""
-    dropped = tuple(name for name in config.names if FEATURES[name].needs_volume)
+    dropped = tuple(name for name in config.names if name in FEATURES and FEATURES[name].needs_volume)
     insisted = [name for name in dropped if name in config.include]
     if insisted:
         raise DataError(
@@ -125,8 +136,10 @@ def _without_volume(config: FeatureConfig, silent: Sequence[str]) -> tuple[tuple
 
 def _columns(market: Market, names: Sequence[str]) -> Float32Array:
     """(T, F) features of one symbol."""
-    columns = [FEATURES[name].compute(market).to_numpy(dtype=np.float64) for name in names]
-    return np.stack(columns, axis=1).astype(np.float32)
+    values = np.empty((len(market.close), len(names)), dtype=np.float32)
+    for column, name in enumerate(names):
+        values[:, column] = FEATURES[name].compute(market).to_numpy(dtype=np.float64)
+    return values
 
 
 def _check_finite(features: Features) -> None:

@@ -12,63 +12,21 @@ layer, a kernel of three is a linear layer on three neighbours side by side. Sam
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qtrade.errors import UsageError
+from qtrade.errors import DataError, UsageError
 from qtrade.models.attention import full_attention, prob_sparse_attention, sample_keys
 from qtrade.models.base import Shape
 from qtrade.models.dropout import Dropout
 from qtrade.models.feed_forward import FeedForward
-from qtrade.settings import Settings
-
-
-class InformerConfig(Settings):
-    """The network's size and switches."""
-
-    d_model: int = Field(default=32, ge=2)
-    """Width D of the embedding; even, and a multiple of n_heads."""
-    n_heads: int = Field(default=2, ge=1)
-    """Attention heads A."""
-    e_layers: int = Field(default=2, ge=1)
-    """Encoder layers."""
-    stack: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Depths of InformerStack's encoders, as 3, 2, 1, in place of e_layers; each reads half of what the last did."""
-    d_layers: int = Field(default=1, ge=1)
-    """Decoder layers."""
-    d_ff: int = Field(default=128, ge=1)
-    """Inner width of the feed-forward blocks."""
-    factor: int = Field(default=5, ge=1)
-    """ProbSparse factor c: `c * ceil(ln L)` queries stay active and as many keys are sampled."""
-    attention: Literal["prob", "full"] = "prob"
-    """Self-attention of encoder and decoder; cross-attention is always full."""
-    attention_keys: Literal["sampled", "all"] = "sampled"
-    """Keys that rank the queries: a random sample as in the paper, or all of them."""
-    distil: bool = True
-    """Halve the sequence between encoder layers."""
-    mix: bool = False
-    """In the decoder, hand time steps of one head on as if they were heads of one time step: the authors' default, off
-    here because it lets a position see later ones. (They are placeholders, so nothing of the future leaks.)"""
-    embedding: Literal["timeF", "fixed", "learned"] = "timeF"
-    """Calendar marks as numbers through a linear layer, or as integers through frozen sinusoids or learned tables."""
-    activation: Literal["gelu", "relu"] = "gelu"
-    """Activation of the feed-forward blocks."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of activations dropped in training."""
-    zero_head: bool = True
-    """Start training from a last layer of zeros, that is from the random walk; the paper starts from random numbers."""
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> Self:
-        if self.d_model % self.n_heads:
-            raise ValueError(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}")
-        if self.d_model % 2:
-            raise ValueError(f"d_model {self.d_model} is odd: the position code needs pairs of columns")
-        return self
+from qtrade.models.official import translate
+from qtrade.models.settings import InformerConfig
+from qtrade.windows import WindowConfig
 
 
 class Informer(nn.Module):
@@ -101,6 +59,40 @@ class Informer(nn.Module):
         if config.zero_head:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
+
+    @classmethod
+    def from_official(
+        cls, state: Mapping[str, Tensor], config: InformerConfig, window: WindowConfig | None = None
+    ) -> Informer:
+        """Build the network from a checkpoint of the authors' project (Informer2020).
+
+        Inputs, marks and outputs are read off the weights. In evaluation, with the same weights and the CPU's global
+        generator in the same state, it gives what the original gives: one draw of keys per ProbSparse module, in order.
+
+        Parameters
+        ----------
+        state
+            The original's ``state_dict``; a ``module.`` in front of every name, which DataParallel leaves, is dropped.
+        config
+            Switches as the checkpoint was trained with. Mind `mix`, which is on by default there and off here.
+        window
+            seq_len, label_len and horizon it was trained with; 96, 48 and 24 by default, here as there.
+
+        Raises
+        ------
+        DataError
+            If a weight is missing, left over, or of another shape.
+        """
+        window = window or WindowConfig()
+        shape, weights = translate(state, config, window)
+        network = cls(shape, config).to(weights["head.weight"].dtype)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise DataError(
+                "the checkpoint's weights have other shapes", why=str(error), fix="set d_model and d_ff"
+            ) from error
+        return network
 
     def forward(
         self, past: Tensor, marks_past: Tensor, marks_future: Tensor, *, keys: torch.Generator | None = None

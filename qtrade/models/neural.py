@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from qtrade.errors import DataError
 from qtrade.files import atomic_path
 from qtrade.models.base import History, Shape, make_header, read_header
-from qtrade.models.informer import Informer, InformerConfig
+from qtrade.models.informer import Informer
+from qtrade.models.settings import InformerConfig
 from qtrade.models.train import DeviceSamples, TrainConfig, choose_device, fit_network, predict_network
 from qtrade.progress import Progress
 from qtrade.settings import Settings

@@ -9,33 +9,25 @@ from torch import Tensor
 
 from qtrade.errors import DataError
 from qtrade.models.base import Shape
-from qtrade.models.informer import CalendarTables, Informer, InformerConfig
+from qtrade.models.settings import InformerConfig
 from qtrade.windows import WindowConfig
 
 _MARKS = ("month", "day", "weekday", "hour", "minute")
 
 
-def from_official(state: Mapping[str, Tensor], config: InformerConfig, window: WindowConfig) -> Informer:
-    """Build an `Informer` from a checkpoint of the authors' project (Informer2020).
-
-    Inputs, marks and outputs are read off the weights. In evaluation, with the same weights and the CPU's global
-    generator in the same state, it gives what the original gives: one draw of keys per ProbSparse module, in order.
-
-    Parameters
-    ----------
-    state
-        The original's ``state_dict``; a ``module.`` in front of every name, which DataParallel leaves, is dropped.
-    config
-        Switches as the checkpoint was trained with. Mind `mix`, which is on by default there and off here.
-    window
-        seq_len, label_len and horizon it was trained with.
+def translate(
+    state: Mapping[str, Tensor], config: InformerConfig, window: WindowConfig
+) -> tuple[Shape, dict[str, Tensor]]:
+    """Read the shape off a checkpoint of the authors' project and give its weights our names; `Informer.from_official`.
 
     Raises
     ------
     DataError
-        If a weight is missing, left over, or of another shape.
+        If a weight is missing or left over.
     """
     weights = {name.removeprefix("module."): value for name, value in state.items()}
+    taken = _Taken(weights)
+    fix = "set e_layers, stack, d_layers, distil and embedding as it was trained with"
     try:
         shape = Shape(
             features=weights["enc_embedding.value_embedding.tokenConv.weight"].shape[1],
@@ -43,28 +35,20 @@ def from_official(state: Mapping[str, Tensor], config: InformerConfig, window: W
             window=window,
             outputs=weights["projection.weight"].shape[0],
         )
-        network = Informer(shape, config).to(weights["projection.weight"].dtype)
-        taken = _Taken(weights)
-        ours = _translate(taken, network, config)
+        ours = _translate(taken, shape, config)
     except (KeyError, IndexError) as error:
         raise DataError(
             f"the checkpoint lacks {error}",
             why="it is of another model, or was trained with other switches",
-            fix="set e_layers, stack, d_layers, distil and embedding as it was trained with",
+            fix=fix,
         ) from error
     left = [name for name in weights if name not in taken.names and not name.endswith(".pe")]
     if left:
         raise DataError(
             f"the checkpoint has weights that this configuration has no place for: {left[0]} and {len(left) - 1} more",
-            fix="set e_layers, stack, d_layers, distil and embedding as it was trained with",
+            fix=fix,
         )
-    try:
-        network.load_state_dict(ours)
-    except RuntimeError as error:
-        raise DataError(
-            "the checkpoint's weights have other shapes", why=str(error), fix="set d_model and d_ff"
-        ) from error
-    return network
+    return shape, ours
 
 
 class _Taken:
@@ -109,15 +93,15 @@ def _count_marks(weights: Mapping[str, Tensor]) -> int:
     return sum(name.startswith("enc_embedding.temporal_embedding.") for name in weights)
 
 
-def _translate(take: _Taken, network: Informer, config: InformerConfig) -> dict[str, Tensor]:
+def _translate(take: _Taken, shape: Shape, config: InformerConfig) -> dict[str, Tensor]:
     ours: dict[str, Tensor] = {}
-    for name, embedding in (("encoder", network.encoder_embedding), ("decoder", network.decoder_embedding)):
+    for name in ("encoder", "decoder"):
         theirs = f"{name[:3]}_embedding"
         ours |= take.convolution(f"{name}_embedding.value", f"{theirs}.value_embedding.tokenConv")
         temporal = f"{theirs}.temporal_embedding"
-        if isinstance(embedding.calendar, CalendarTables):
+        if config.embedding != "timeF":
             inner = ".emb" if config.embedding == "fixed" else ""
-            for number, mark in enumerate(_MARKS[: len(embedding.calendar.tables)]):
+            for number, mark in enumerate(_MARKS[: shape.marks]):
                 table = take(f"{temporal}.{mark}_embed{inner}.weight")
                 ours[f"{name}_embedding.calendar.tables.{number}.weight"] = table
         else:

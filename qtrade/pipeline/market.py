@@ -10,7 +10,7 @@ from qtrade.data.cache import Cache
 from qtrade.data.load import load_bars
 from qtrade.features.build import build
 from qtrade.features.marks import marks, whole_marks
-from qtrade.features.targets import log_returns
+from qtrade.features.targets import log_returns, target_series
 from qtrade.types import Bars, Features, Float32Array, Float64Array, IntArray
 
 
@@ -21,7 +21,9 @@ class Market:
     bars: Bars
     features: Features
     returns: Float64Array
-    """(T, S) log returns, the target."""
+    """(T, S) log returns: what forecasts are judged by, and what every baseline learns."""
+    target: Float64Array
+    """(T, S) what the model learns."""
     marks: Float32Array
     future_marks: Float32Array
     future_start: IntArray
@@ -48,6 +50,7 @@ def prepare(config: RunConfig, cache: Cache) -> Market:
         bars=bars,
         features=built.features,
         returns=log_returns(bars),
+        target=target_series(bars, config.features.target),
         marks=mark(bars.index, bars.interval, zone),
         future_marks=mark(grid, bars.interval, zone),
         future_start=start,

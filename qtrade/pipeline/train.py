@@ -16,6 +16,7 @@ from qtrade.config import RunConfig
 from qtrade.data.cache import Cache
 from qtrade.errors import IntegrityError, QtradeError
 from qtrade.features.scaler import Scaler
+from qtrade.features.targets import TargetName, as_returns
 from qtrade.files import write_parquet
 from qtrade.models import MODELS
 from qtrade.models.base import Shape
@@ -130,7 +131,12 @@ def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progre
     """Fit, forecast the fold's test origins, and save."""
     fold = fit.fold
     seq_len = config.window.seq_len
-    scaler = Scaler.fit(market.features, market.returns, range(fold.fit.start - seq_len + 1, fold.fit.stop))
+    neural = fit.model == "informer"
+    # Baselines say what happens to the price without being asked for its level.
+    name: TargetName = config.features.target if neural else "log_return"
+    target = market.target if neural else market.returns
+    rows = range(fold.fit.start - seq_len + 1, fold.fit.stop)
+    scaler = Scaler.fit(market.features, target, rows, centred=name != "log_return")
     if scaler.last_row > fold.fit[-1]:
         raise IntegrityError(f"the scaler saw bar {scaler.last_row}, after the last fit origin {fold.fit[-1]}")
     samples = Samples(
@@ -138,22 +144,34 @@ def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progre
         marks=market.marks,
         future_marks=market.future_marks,
         future_start=market.future_start,
-        target=scaler.transform_target(market.returns),
+        target=scaler.transform_target(target),
         window=config.window,
         delay=fold.delay,
     )
     # Whatever a model does, it cannot see past its as-of bar, nor past the last origin when it predicts.
     known = samples.until(fold.train_end)
     valid = known.rows(fold.valid)
-    shape = Shape(len(market.features.names), market.marks.shape[1], config.window)
+    columns = len(market.features.names)
+    outputs = columns if neural and config.features.mode == "M" else 1
+    shape = Shape(columns, market.marks.shape[1], config.window, outputs)
     forecaster = MODELS[fit.model](shape, config.settings_of(fit.model))
     history = forecaster.fit(
         known, known.rows(fold.fit), valid, seed=fold_seed(config.seed, fold.number, fit.replicate), progress=progress
     )
     predicting = samples.until(fold.test[-1]).without_target()
     test = predicting.rows(fold.test)
-    path = scaler.inverse_target(forecaster.predict(predicting, test), test.symbol)
-    errors = known.labels(valid) - forecaster.predict(known.without_target(), valid)
+    paths = (
+        scaler.inverse_target(forecaster.predict(predicting, test), test.symbol),
+        scaler.inverse_target(forecaster.predict(known.without_target(), valid), valid.symbol),
+    )
+    path, fitted = (
+        as_returns(levels, name, target[rows.origin, rows.symbol])
+        for levels, rows in zip(paths, (test, valid), strict=True)
+    )
+    # Cut off where the model is as of: a label that reached further would be missing.
+    errors = realised(market.returns[: fold.train_end + 1], valid, fold.horizon, fold.delay) - fitted
+    if not np.isfinite(errors).all():
+        raise IntegrityError(f"a validation label ends after bar {fold.train_end}, the last that the model may know")
     index, symbols = market.bars.index, np.array(market.bars.symbols, dtype=object)
     forecasts = Forecasts(
         path=path,
@@ -174,7 +192,7 @@ def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progre
             fit.replicate,
             symbols[valid.symbol],
             index[valid.origin],
-            scaler.inverse_target(errors, valid.symbol),
+            errors,
         ),
     )
 

@@ -497,7 +497,7 @@ def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_interval_is_refused_before_asking(desk: Desk) -> None:
-    with pytest.raises(UsageError, match="unknown interval '1day'") as caught:
+    with pytest.raises(UsageError, match="Yahoo has no bars of '1day'") as caught:
         desk.fetch(interval="1day")
     assert caught.value.exit_code == 2
     assert desk.server.asked == []

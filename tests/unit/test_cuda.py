@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from qtrade.models.base import Shape
-from qtrade.models.informer import InformerConfig
 from qtrade.models.neural import InformerModel, NeuralConfig
+from qtrade.models.settings import InformerConfig
 from qtrade.models.train import TrainConfig, choose_device
 from qtrade.progress import Silent
 from qtrade.types import Float64Array

@@ -15,7 +15,8 @@ from torch.nn import functional
 from qtrade.calendars import INTERVALS
 from qtrade.features.marks import whole_marks
 from qtrade.models.base import Shape
-from qtrade.models.informer import CalendarTables, Distil, Informer, InformerConfig, neighbours, pool, position_code
+from qtrade.models.informer import CalendarTables, Distil, Informer, neighbours, pool, position_code
+from qtrade.models.settings import InformerConfig
 from qtrade.windows import WindowConfig
 
 # A head of zeros would hide everything behind it.

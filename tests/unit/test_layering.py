@@ -14,7 +14,7 @@ ORDER = [
     ("errors", 0), ("settings", 0), ("files", 0), ("progress", 0), ("types", 0),
     ("calendars", 1), ("data", 1), ("features", 1), ("splits", 1), ("windows", 1), ("strategy", 1),
     ("models", 2), ("backtest", 2), ("evaluation", 2),
-    ("doctor", 3), ("config", 3), ("runs", 3), ("report", 3), ("pipeline", 3),
+    ("doctor", 3), ("presets", 3), ("config", 3), ("runs", 3), ("report", 3), ("pipeline", 3),
     ("cli", 4),
 ]  # fmt: skip
 POSITION = {name: number for number, (name, _) in enumerate(ORDER)}

@@ -22,6 +22,22 @@ def test_the_reference_value_of_the_informer() -> None:
 @pytest.mark.parametrize(
     ("interval", "names"),
     [
+        ("1s", ("second", "minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("s", ("second", "minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("90s", ("second", "minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("300s", ("minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("15min", ("minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("15t", ("minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("t", ("minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("h", ("hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("240min", ("hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("3h", ("hour", "day_of_week", "day_of_month", "day_of_year")),
+        ("24h", ("day_of_week", "day_of_month", "day_of_year")),
+        ("d", ("day_of_week", "day_of_month", "day_of_year")),
+        ("b", ("day_of_week", "day_of_month", "day_of_year")),
+        ("5d", ("day_of_week", "day_of_month", "day_of_year")),
+        ("w", ("day_of_month", "week_of_year")),
+        ("m", ("month",)),
         ("1m", ("minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
         ("30m", ("minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
         ("90m", ("minute", "hour", "day_of_week", "day_of_month", "day_of_year")),
@@ -50,11 +66,16 @@ def test_every_interval_has_both_kinds_of_marks(interval: str) -> None:
     np.testing.assert_array_equal(whole.max(axis=0), highest[: whole.shape[1]])
 
 
-def test_only_the_intervals_of_the_calendars_have_marks() -> None:
-    with pytest.raises(UsageError, match="unknown interval '5d'"):
-        mark_names("5d")
-    with pytest.raises(UsageError, match="unknown interval '5d'"):
-        whole_marks(at("2024-01-01"), "5d")
+def test_what_is_no_length_of_time_has_no_marks() -> None:
+    for interval in ("1y", "0h", "", "h1", "1.5h", "-1h"):
+        with pytest.raises(UsageError, match=f"unknown interval '{interval}'"):
+            mark_names(interval)
+    with pytest.raises(UsageError, match="unknown interval '1y'"):
+        whole_marks(at("2024-01-01"), "1y")
+
+
+def test_seconds_come_first() -> None:
+    np.testing.assert_allclose(marks(at("2016-07-01 00:00:59"), "10s")[0, :3], [0.5, -0.5, -0.5])
 
 
 @pytest.mark.parametrize(

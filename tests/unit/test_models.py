@@ -16,8 +16,8 @@ from qtrade.errors import DataError, UsageError
 from qtrade.models import MODELS
 from qtrade.models.base import History, Model, Shape, TrainingError
 from qtrade.models.baselines import NoSettings, Ridge, RidgeConfig
-from qtrade.models.informer import InformerConfig
 from qtrade.models.neural import InformerModel, NeuralConfig
+from qtrade.models.settings import InformerConfig
 from qtrade.models.train import TrainConfig, choose_device, learning_rate
 from qtrade.progress import Silent
 from qtrade.types import Float64Array

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from qtrade.errors import DataError, UsageError
 from qtrade.models.base import Shape
-from qtrade.models.informer import Informer, InformerConfig
-from qtrade.models.official import from_official
+from qtrade.models.informer import Informer
+from qtrade.models.settings import InformerConfig
 from qtrade.windows import WindowConfig
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "obvious_informer.py"
@@ -85,7 +85,7 @@ def test_same_weights_and_seed_give_the_same_output(values: tuple[Any, ...]) -> 
     switches = dict(zip(SWITCHES, values, strict=True))
     config = InformerConfig(d_model=8, n_heads=2, d_ff=12, factor=1, e_layers=3, d_layers=2, **switches)
     theirs, inputs = pair(torch.float64, config)
-    ours = from_official(theirs.state_dict(), config, WINDOW).eval()
+    ours = Informer.from_official(theirs.state_dict(), config, WINDOW).eval()
     torch.manual_seed(7)
     expected = theirs(*inputs)
     torch.manual_seed(7)
@@ -96,7 +96,7 @@ def test_same_weights_and_seed_give_the_same_output(values: tuple[Any, ...]) -> 
 def test_float32_agrees_to_five_digits_at_the_published_size(stack: tuple[int, ...]) -> None:
     config = InformerConfig(d_model=512, n_heads=8, d_ff=2048, factor=5, stack=stack, mix=True)
     theirs, inputs = pair(torch.float32, config)
-    ours = from_official(
+    ours = Informer.from_official(
         {f"module.{name}": value for name, value in theirs.state_dict().items()}, config, WINDOW
     ).eval()
     torch.manual_seed(7)
@@ -120,11 +120,11 @@ def test_a_checkpoint_that_does_not_fit_is_refused() -> None:
     config = InformerConfig(d_model=8, n_heads=2, d_ff=12)
     state = pair(torch.float32, config)[0].state_dict()
     with pytest.raises(DataError, match=r"the checkpoint lacks 'encoder\.attn_layers\.2"):
-        from_official(state, config.model_copy(update={"e_layers": 3}), WINDOW)
+        Informer.from_official(state, config.model_copy(update={"e_layers": 3}), WINDOW)
     with pytest.raises(DataError, match=r"no place for: encoder\.attn_layers\.1"):
-        from_official(state, config.model_copy(update={"e_layers": 1}), WINDOW)
+        Informer.from_official(state, config.model_copy(update={"e_layers": 1}), WINDOW)
     with pytest.raises(DataError, match="other shapes"):
-        from_official(state, config.model_copy(update={"d_ff": 16}), WINDOW)
+        Informer.from_official(state, config.model_copy(update={"d_ff": 16}), WINDOW)
 
 
 def test_a_stack_deeper_than_the_past_is_long_is_refused() -> None:

@@ -64,7 +64,7 @@ def example() -> tuple[Forecasts, Float64Array]:
 
 
 def save_example_fold(folder: Path) -> None:
-    scaler = Scaler(("A",), ("x",), np.zeros((1, 1)), np.ones((1, 1)), np.ones(1), (("A", "x"),), 3)
+    scaler = Scaler(("A",), ("x",), np.zeros((1, 1)), np.ones((1, 1)), np.zeros(1), np.ones(1), (("A", "x"),), 3)
     model = Naive(Shape(1, 1, WindowConfig(seq_len=2, label_len=1, horizon=3)), NoSettings())
     forecasts, actual = example()
     save_fold(folder, model, scaler, HISTORY, forecast_frame(forecasts, actual), pd.DataFrame({"r_01": [0.0]}))
