@@ -22,6 +22,8 @@ from rich.text import Text
 from qtrade.errors import QtradeError, UsageError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from qtrade.config import RunConfig
     from qtrade.runs import Run
 
@@ -50,6 +52,19 @@ SourceOption = Annotated[str | None, typer.Option("--source", help="sample or ya
 IntervalOption = Annotated[str | None, typer.Option("--interval", help="Bar length, as 1d or 1h.", show_default=False)]
 StartOption = Annotated[str | None, typer.Option("--start", help="First date.", show_default=False)]
 EndOption = Annotated[str | None, typer.Option("--end", help="Date after the last.", show_default=False)]
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", help="Size to start from: tiny, small, base, paper.", show_default=False)
+]
+FeaturesOption = Annotated[
+    str | None, typer.Option("--features", help="What is read and predicted: MS, M or S.", show_default=False)
+]
+TargetOption = Annotated[
+    str | None, typer.Option("--target", help="What is forecast: log_return or log_close.", show_default=False)
+]
+KeysOption = Annotated[
+    str | None,
+    typer.Option("--attention-keys", help="Keys that rank the queries: sampled or all.", show_default=False),
+]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of runs.")]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Folder of cached bars.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its folder.")]
@@ -84,6 +99,10 @@ def run(
     interval: IntervalOption = None,
     start: StartOption = None,
     end: EndOption = None,
+    preset: PresetOption = None,
+    features: FeaturesOption = None,
+    target: TargetOption = None,
+    attention_keys: KeysOption = None,
     runs: RunsOption = RUNS,
     cache: CacheOption = CACHE,
 ) -> None:
@@ -91,7 +110,13 @@ def run(
 
     Example: qtrade run ^GSPC ^IXIC --set train.epochs=4
     """
-    resolved = _resolve(config, settings, name, [*(symbols or []), *(arguments or [])], source, interval, start, end)
+    chosen = [*(symbols or []), *(arguments or [])]
+    network = {
+        "preset": preset,
+        "features": {"mode": features, "target": target},
+        "informer": {"attention_keys": attention_keys},
+    }
+    resolved = _resolve(config, settings, name, chosen, source, interval, start, end, **network)
     from qtrade.data.cache import Cache
     from qtrade.data.load import fetch as fetch_bars
     from qtrade.pipeline.backtest import backtest_run, load_strategies
@@ -158,6 +183,10 @@ def train(
     interval: IntervalOption = None,
     start: StartOption = None,
     end: EndOption = None,
+    preset: PresetOption = None,
+    features: FeaturesOption = None,
+    target: TargetOption = None,
+    attention_keys: KeysOption = None,
     runs: RunsOption = RUNS,
     cache: CacheOption = CACHE,
 ) -> None:
@@ -165,7 +194,13 @@ def train(
 
     Example: qtrade train ^GSPC --set split.mode=rolling
     """
-    resolved = _resolve(config, settings, name, [*(symbols or []), *(arguments or [])], source, interval, start, end)
+    chosen = [*(symbols or []), *(arguments or [])]
+    network = {
+        "preset": preset,
+        "features": {"mode": features, "target": target},
+        "informer": {"attention_keys": attention_keys},
+    }
+    resolved = _resolve(config, settings, name, chosen, source, interval, start, end, **network)
     from qtrade.data.cache import Cache
     from qtrade.pipeline.train import train_run
     from qtrade.runs import save_config
@@ -207,6 +242,51 @@ def backtest(
     _backtest_table([(one["strategy"], one["params"], one["metrics"]) for one in made], made[0]["buy_and_hold"])
     for folder in folders:
         typer.echo(folder)
+
+
+@app.command()
+def forecast(
+    run_name: RunArgument,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Forecast from every bar since this date.", show_default=False)
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Take the bars in the cache, not those of the run.")] = False,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Draw where each encoder layer looks in the last window.")
+    ] = False,
+    as_json: JsonOption = False,
+    runs: RunsOption = RUNS,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Forecast what comes after the last bar with the newest model of a run.
+
+    Prices are adjusted: dividends since the first bar are in them. The interval is what the model's errors on its
+    validation bars were like.
+
+    Example: qtrade forecast run-1a2b3c4d --attention
+    """
+    from qtrade.data.cache import Cache
+    from qtrade.data.load import load_bars
+    from qtrade.pipeline.forecast import forecast_run
+    from qtrade.runs import open_run
+
+    found = open_run(runs, run_name)
+    bars = None
+    if fresh:
+        data = found.config.data
+        bars = load_bars(data.model_copy(update={"end": None}), Cache(cache)).bars
+    with _bars() as progress:
+        made = forecast_run(found, progress=progress, since=since, bars=bars, attention=attention)
+    if as_json:
+        typer.echo(made.path.to_json(orient="records", date_format="iso", indent=2))
+    else:
+        _path_tables(made.path)
+    if since:
+        count, first = len(made.forecasts), made.forecasts.origin.min()
+        speed = f"in {made.seconds:.1f} s, {count / made.seconds:,.0f} a second"
+        err.print(f"{count:,} forecasts, the first after {first:%Y-%m-%d}, {speed}", highlight=False)
+    for path in made.files:
+        typer.echo(path, err=as_json)
 
 
 @app.command()
@@ -327,12 +407,13 @@ def _resolve(
     interval: str | None,
     start: str | None,
     end: str | None,
+    **others: Any,
 ) -> RunConfig:
     """Put file, assignments and options together; options win."""
     from qtrade.config import load_config
 
     data = {"symbols": symbols or None, "source": source, "interval": interval, "start": start, "end": end}
-    return load_config(config, settings or [], name=name, data=data)
+    return load_config(config, settings or [], name=name, data=data, **others)
 
 
 class _TerminalProgress:
@@ -419,6 +500,20 @@ def _backtest_table(
             f"{values['trades']:,.0f}",
         )
     out.print(table)
+
+
+def _path_tables(path: DataFrame) -> None:
+    """Print what is expected, a table per symbol."""
+    for symbol, rows in path.groupby("symbol", sort=False):
+        out.print(Text(f"{symbol} after {rows['origin'].iloc[0]:%Y-%m-%d %H:%M} UTC"), style="bold")
+        table = _table("step")
+        for title in ("time", "return %", "adjusted price", "80% interval"):
+            table.add_column(title, justify="right", no_wrap=True)
+        for row in rows.to_dict("records"):
+            interval = f"{row['low']:,.2f} to {row['high']:,.2f}"
+            moved = f"{100 * row['return']:+.3f}"
+            table.add_row(str(row["step"]), f"{row['time']:%Y-%m-%d %H:%M}", moved, f"{row['price']:,.2f}", interval)
+        out.print(table)
 
 
 def _number(value: float | None, *, percent: bool = False) -> str:

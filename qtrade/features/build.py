@@ -100,7 +100,8 @@ def build(bars: Bars, config: FeatureConfig) -> Built:
     """
     silent = [name for name, total in zip(bars.symbols, bars.volume.sum(), strict=True) if total == 0]
     names, dropped = _without_volume(config, silent) if silent else (config.names, ())
-    warmups = {name: FEATURES[name].warmup if name in FEATURES else 0 for name in names}
+    # A level is there from the first bar, but the baselines learn returns.
+    warmups = {name: FEATURES[name].warmup if name in FEATURES else 1 for name in names}
     warmup = max(warmups.values())
     if len(bars) <= warmup:
         slowest = max(names, key=lambda name: warmups[name])

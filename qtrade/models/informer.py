@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qtrade.errors import DataError, UsageError
-from qtrade.models.attention import full_attention, prob_sparse_attention, sample_keys
+from qtrade.models.attention import full_attention, full_map, prob_sparse_attention, prob_sparse_map, sample_keys
 from qtrade.models.base import Shape
 from qtrade.models.dropout import Dropout
 from qtrade.models.feed_forward import FeedForward
@@ -95,7 +95,13 @@ class Informer(nn.Module):
         return network
 
     def forward(
-        self, past: Tensor, marks_past: Tensor, marks_future: Tensor, *, keys: torch.Generator | None = None
+        self,
+        past: Tensor,
+        marks_past: Tensor,
+        marks_future: Tensor,
+        *,
+        keys: torch.Generator | None = None,
+        maps: list[Tensor] | None = None,
     ) -> Tensor:
         """Predict the paths that follow a batch of windows.
 
@@ -108,6 +114,9 @@ class Informer(nn.Module):
         keys
             Generator that samples the keys of ProbSparse attention, on any device; by default the CPU's global one.
             One draw per attention module, encoder first. The same generator state gives the same output.
+        maps
+            Takes the attention of every encoder layer, in order: (B, A, L', L') weights, query by key. The idle queries
+            of ProbSparse attention weigh all keys alike.
 
         Returns
         -------
@@ -118,7 +127,7 @@ class Informer(nn.Module):
         # InformerStack's n-th encoder reads the last L / 2^n positions; a single encoder reads them all.
         memory = torch.cat(
             [
-                encoder(embedded[:, -(self.window.seq_len // 2**number) :], keys)
+                encoder(embedded[:, -(self.window.seq_len // 2**number) :], keys, maps)
                 for number, encoder in enumerate(self.encoders)
             ],
             dim=1,
@@ -195,10 +204,10 @@ class Encoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.d_model)
 
-    def forward(self, x: Tensor, keys: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, keys: torch.Generator | None, maps: list[Tensor] | None = None) -> Tensor:
         """(B, L, D) to (B, L', D), where each distilling step takes L to ceil(L / 2)."""
         for number, layer in enumerate(self.layers):
-            x = layer(x, keys)
+            x = layer(x, keys, maps)
             if number < len(self.distils):
                 x = self.distils[number](x)
         return _tensor(self.norm(x))
@@ -215,9 +224,9 @@ class EncoderLayer(nn.Module):
         self.norm_feed_forward = nn.LayerNorm(config.d_model)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, keys: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, keys: torch.Generator | None, maps: list[Tensor] | None = None) -> Tensor:
         """(B, L, D) to (B, L, D)."""
-        x = self.norm_attention(self.dropout.add(x, self.attention(x, keys, last=x.shape[1])))
+        x = self.norm_attention(self.dropout.add(x, self.attention(x, keys, last=x.shape[1], maps=maps)))
         return _tensor(self.norm_feed_forward(self.feed_forward(x)))
 
 
@@ -251,18 +260,24 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, keys: torch.Generator | None, *, last: int) -> Tensor:
+    def forward(
+        self, x: Tensor, keys: torch.Generator | None, *, last: int, maps: list[Tensor] | None = None
+    ) -> Tensor:
         """(B, L, D) to (B, last, D), the last positions."""
         batch, length, width = x.shape
         heads = self.config.n_heads
         projected = self.project(x).view(batch, length, 3, heads, width // heads)
         if self.config.attention == "full":
             context = full_attention(projected[:, :, 0], projected[:, :, 1:], self.dropout, causal=self.causal)
+            if maps is not None:
+                maps.append(full_map(projected))
         else:
             sample = None
             if self.config.attention_keys == "sampled":
                 sample = sample_keys(length, length, self.config.factor, keys).to(x.device, non_blocking=True)
             context = prob_sparse_attention(projected, sample, self.config.factor, causal=self.causal)
+            if maps is not None:
+                maps.append(prob_sparse_map(projected, sample, self.config.factor))
         if self.causal and self.config.mix:
             context = context.transpose(1, 2)
         return _tensor(self.out(context.reshape(batch, length, width)[:, -last:]))

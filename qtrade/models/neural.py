@@ -16,10 +16,17 @@ from qtrade.files import atomic_path
 from qtrade.models.base import History, Shape, make_header, read_header
 from qtrade.models.informer import Informer
 from qtrade.models.settings import InformerConfig
-from qtrade.models.train import DeviceSamples, TrainConfig, choose_device, fit_network, predict_network
+from qtrade.models.train import (
+    DeviceSamples,
+    TrainConfig,
+    attention_maps,
+    choose_device,
+    fit_network,
+    predict_network,
+)
 from qtrade.progress import Progress
 from qtrade.settings import Settings
-from qtrade.types import Float64Array
+from qtrade.types import Float32Array, Float64Array
 from qtrade.windows import Rows, Samples
 
 
@@ -60,6 +67,28 @@ class InformerModel:
         data = self._on_device(samples.without_target())
         paths = predict_network(self.network, data, rows, self.settings.train, key_seed=self.settings.key_seed)
         return paths[..., -1].astype(np.float64)
+
+    def attention(self, samples: Samples, row: Rows) -> list[tuple[str, int, Float32Array]]:
+        """Look where the encoders look in the window of `row`.
+
+        Returns
+        -------
+        list
+            Per layer its name, how many of the window's last bars it covers, and (A, L', L') weights, query by key.
+        """
+        data = self._on_device(samples.without_target())
+        maps = attention_maps(self.network, data, row, self.settings.train, key_seed=self.settings.key_seed)
+        network = self.settings.network
+        depths = network.stack or (network.e_layers,)
+        places = [(encoder, layer) for encoder, depth in enumerate(depths, 1) for layer in range(1, depth + 1)]
+        return [
+            (
+                f"encoder {encoder}, layer {layer}" if len(depths) > 1 else f"encoder layer {layer}",
+                self.shape.window.seq_len // 2 ** (encoder - 1),
+                one,
+            )
+            for (encoder, layer), one in zip(places, maps, strict=True)
+        ]
 
     def save(self, path: Path) -> None:
         """Write weights, shape and settings, refusing weights that are not finite."""

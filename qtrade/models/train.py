@@ -218,6 +218,20 @@ def predict_network(
     return torch.cat(parts).cpu().numpy()
 
 
+def attention_maps(
+    network: nn.Module, data: DeviceSamples, row: Rows, config: TrainConfig, *, key_seed: int
+) -> list[Float32Array]:
+    """Attention of every encoder layer on one window, (A, L', L') query by key, with the keys that prediction draws."""
+    origin, symbol = data.rows(row)
+    maps: list[Tensor] = []
+    network.to(data.device).eval()
+    with torch.inference_mode(), _fast_products(config, data.device), _half_precision(config, data.device):
+        batch = data.batch(origin[:1], symbol[:1], labelled=False)
+        keys = torch.Generator().manual_seed(key_seed)
+        network(batch.past, batch.marks_past, batch.marks_future, keys=keys, maps=maps)
+    return [one[0].float().cpu().numpy() for one in maps]
+
+
 def _predicted(
     network: nn.Module, data: DeviceSamples, rows: Rows, config: TrainConfig, key_seed: int, *, labelled: bool
 ) -> Iterator[tuple[Batch, Tensor]]:

@@ -22,13 +22,13 @@ from qtrade.models import MODELS
 from qtrade.models.base import Shape
 from qtrade.models.train import choose_device, torch_version
 from qtrade.pipeline.evaluate import evaluate_run
-from qtrade.pipeline.market import Market, prepare
+from qtrade.pipeline.market import Market, prepare, scaled
 from qtrade.pipeline.parallel import count_workers, run_jobs
 from qtrade.progress import Progress
 from qtrade.runs import Run, fold_is_complete, forecast_frame, residual_frame, save_fold, start_run
 from qtrade.splits import walk_forward
 from qtrade.types import Fold, Forecasts
-from qtrade.windows import Samples, realised
+from qtrade.windows import realised
 
 # Windows times epochs below which starting another process costs more than it saves.
 _WORTH_A_PROCESS = 20_000
@@ -139,15 +139,7 @@ def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progre
     scaler = Scaler.fit(market.features, target, rows, centred=name != "log_return")
     if scaler.last_row > fold.fit[-1]:
         raise IntegrityError(f"the scaler saw bar {scaler.last_row}, after the last fit origin {fold.fit[-1]}")
-    samples = Samples(
-        values=scaler.transform(market.features.values),
-        marks=market.marks,
-        future_marks=market.future_marks,
-        future_start=market.future_start,
-        target=scaler.transform_target(target),
-        window=config.window,
-        delay=fold.delay,
-    )
+    samples = scaled(market, scaler, target, config.window, fold.delay)
     # Whatever a model does, it cannot see past its as-of bar, nor past the last origin when it predicts.
     known = samples.until(fold.train_end)
     valid = known.rows(fold.valid)

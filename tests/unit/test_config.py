@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from qtrade.config import RunConfig, load_config, parse_assignment
 from qtrade.errors import UsageError
+from qtrade.presets import PRESETS
 
 
 def test_defaults_written_as_toml_read_back_equal(tmp_path: Path) -> None:
@@ -97,3 +98,37 @@ def test_hash_covers_what_decides_forecasts_and_nothing_else() -> None:
         load_config(None, ["informer.dropout=0.2"]).forecast_hash(data="x"),
     ]
     assert len({base, *changed}) == 6
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_preset_is_where_settings_start_from(name: str, tmp_path: Path) -> None:
+    config = load_config(None, [], preset=name)
+    for table, values in PRESETS[name].items():
+        assert values.items() <= getattr(config, table).model_dump().items()
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    assert load_config(path) == config
+
+
+def test_what_is_given_wins_over_the_preset(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('preset = "paper"\n[informer]\nd_model = 256\n', encoding="utf-8")
+    config = load_config(path, ["train.epochs=3"])
+    assert (config.informer.d_model, config.train.epochs) == (256, 3)
+    assert (config.informer.n_heads, config.train.batch_size, config.train.schedule) == (8, 32, "type1")
+
+
+def test_a_preset_decides_nothing_beyond_its_settings() -> None:
+    small, named = load_config(), load_config(None, [], preset="tiny")
+    spelled = load_config(None, [], **{table: dict(values) for table, values in PRESETS["tiny"].items()})
+    assert spelled.forecast_hash() == named.forecast_hash() != small.forecast_hash()
+
+
+def test_an_unknown_preset_is_named() -> None:
+    with pytest.raises(UsageError, match=r"'preset' is not valid.*'tiny', 'small', 'base' or 'paper'.*'huge'"):
+        load_config(None, [], preset="huge")
+
+
+def test_levels_and_a_delay_do_not_go_together() -> None:
+    with pytest.raises(UsageError, match=r"log_close needs split\.delay 0"):
+        load_config(None, ["features.target=log_close", "split.delay=1"])

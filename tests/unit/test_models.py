@@ -18,7 +18,7 @@ from qtrade.models.base import History, Model, Shape, TrainingError
 from qtrade.models.baselines import NoSettings, Ridge, RidgeConfig
 from qtrade.models.neural import InformerModel, NeuralConfig
 from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig, choose_device, learning_rate
+from qtrade.models.train import DeviceSamples, TrainConfig, choose_device, learning_rate, predict_network
 from qtrade.progress import Silent
 from qtrade.types import Float64Array
 from qtrade.windows import Rows, Samples, WindowConfig
@@ -251,3 +251,67 @@ def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_rows_count_their_windows() -> None:
     assert len(Rows(np.arange(3), np.zeros(3, dtype=np.int64))) == 3
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("type1", [1e-3, 5e-4, 2.5e-4, 1.25e-4]),
+        ("type2", [1e-3, 1e-3, 5e-5, 5e-5, 1e-5, 1e-5, 5e-6, 5e-6, 1e-6]),
+        ("cosine", [1e-3, 1e-3 * (2 + 2**0.5) / 4, 5e-4, 1e-3 * (2 - 2**0.5) / 4]),
+        ("constant", [1e-3, 1e-3, 1e-3]),
+    ],
+)
+def test_step_sizes_of_a_schedule(schedule: Any, rates: list[float]) -> None:
+    config = TrainConfig(schedule=schedule, learning_rate=1e-3, epochs=4)
+    assert [learning_rate(config, epoch) for epoch in range(1, len(rates) + 1)] == pytest.approx(rates)
+
+
+def test_labels_of_mode_m_are_every_column_with_the_target_last() -> None:
+    samples = market()
+    columns = samples.values.shape[2]
+    rows = samples.rows(range(20, 23))
+    data = DeviceSamples(samples, torch.device("cpu"), outputs=columns)
+    batch = data.batch(*data.rows(rows), labelled=True)
+    assert batch.label is not None
+    horizon = samples.window.horizon
+    assert batch.label.shape == (len(rows), horizon, columns)
+    assert samples.target is not None
+    for row, (origin, symbol) in enumerate(zip(rows.origin, rows.symbol, strict=True)):
+        ahead = slice(origin + 1 + samples.delay, origin + 1 + samples.delay + horizon)
+        np.testing.assert_array_equal(batch.label[row, :, :-1], samples.values[ahead, symbol, :-1])
+        np.testing.assert_array_equal(batch.label[row, :, -1], samples.target[ahead, symbol])
+
+
+def test_mode_m_learns_all_columns_and_forecasts_the_target(tmp_path: Path) -> None:
+    samples = market()
+    columns = samples.values.shape[2]
+    shape = Shape(SHAPE.features, SHAPE.marks, SHAPE.window, outputs=columns)
+    model = InformerModel(shape, NeuralConfig(network=NETWORK, train=TrainConfig(epochs=2, device="cpu")))
+    history = model.fit(samples, samples.rows(range(11, 101)), samples.rows(range(105, 136)), seed=3, progress=Silent())
+    rows = samples.rows(range(105, 136))
+    data = DeviceSamples(samples, torch.device("cpu"), outputs=columns)
+    paths = predict_network(model.network, data, rows, model.settings.train, key_seed=model.settings.key_seed)
+    label = data.batch(*data.rows(rows), labelled=True).label
+    assert label is not None
+    assert history.valid_loss == pytest.approx(np.mean((paths.astype(np.float64) - label.double().numpy()) ** 2))
+    np.testing.assert_array_equal(model.predict(samples, rows), paths[..., -1])
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(InformerModel.load(tmp_path / "m.safetensors").predict(samples, rows), paths[..., -1])
+
+
+def test_attention_of_every_encoder_layer_is_named_and_sums_to_one() -> None:
+    samples = market()
+    network = NETWORK.model_copy(update={"stack": (2, 1)})
+    model = InformerModel(SHAPE, NeuralConfig(network=network, train=TrainConfig(device="cpu")))
+    rows = samples.rows(range(40, 41))
+    layers = model.attention(samples, Rows(rows.origin[:1], rows.symbol[:1]))
+    seq_len = SHAPE.window.seq_len
+    assert [(name, covered) for name, covered, _ in layers] == [
+        ("encoder 1, layer 1", seq_len),
+        ("encoder 1, layer 2", seq_len),
+        ("encoder 2, layer 1", seq_len // 2),
+    ]
+    assert [weights.shape[-1] for *_, weights in layers] == [seq_len, -(-seq_len // 2), seq_len // 2]
+    for *_, weights in layers:
+        np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)

@@ -149,3 +149,31 @@ def test_half_a_file_is_a_data_error(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is missing"):
         Scaler.load(tmp_path / "scaler.json")
+
+
+def test_levels_are_centred_and_returns_are_not(features: Features, target: Float64Array) -> None:
+    levels = target + 7.0
+    scaler = Scaler.fit(features, levels, ROWS, centred=True)
+    inside = slice(ROWS.start, ROWS.stop)
+    np.testing.assert_allclose(scaler.target_mean, levels[inside].mean(axis=0))
+    scaled = scaler.transform_target(levels)
+    np.testing.assert_allclose(scaled[inside].mean(axis=0), 0, atol=1e-5)
+    symbol = np.array([0, 1])
+    np.testing.assert_allclose(scaler.inverse_target(scaled[30:33].T, symbol), levels[30:33].T, rtol=1e-6)
+    assert (Scaler.fit(features, target, ROWS).target_mean == 0).all()
+
+
+def test_many_rows_are_scaled_a_part_at_a_time(features: Features, target: Float64Array) -> None:
+    repeated = np.tile(features.values[10:], (600, 1, 1))
+    long = Features(
+        repeated,
+        features.names,
+        pd.date_range("2000-01-01", periods=len(repeated), freq="h", tz="UTC"),
+        features.symbols,
+        warmup=0,
+    )
+    scaler = Scaler.fit(long, np.tile(target[10:], (600, 1)), range(len(repeated)))
+    np.testing.assert_allclose(scaler.mean, repeated.mean(axis=0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(scaler.std, repeated.std(axis=0, dtype=np.float64), rtol=1e-12)
+    whole = np.clip((repeated - scaler.mean) / scaler.std, -CLIP, CLIP).astype(np.float32)
+    np.testing.assert_array_equal(scaler.transform(repeated), whole)
