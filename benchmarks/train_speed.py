@@ -4,8 +4,10 @@
     python benchmarks/train_speed.py --d-model 512 --heads 8 --d-ff 2048 --windows 512
     python benchmarks/train_speed.py --device cuda
 
-Prints JSON: windows per second of the median epoch and peak memory, each measured in a process of its own, and their
-ratio. Figures of different machines, or of different runs, do not compare; the ratio does.
+Prints JSON: windows per second of the median epoch, peak memory and losses, each measured in processes of its own that
+take turns, and their ratio. Both start from the same weights, with the same optimiser and the same share
+dropped, so that the losses may differ by the draws of dropout, keys and order alone. Figures of different machines, or
+of different runs, do not compare; the ratio does.
 """
 
 from __future__ import annotations
@@ -24,16 +26,16 @@ import torch
 from obvious_informer import ObviousInformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
-from qtrade.models.base import Shape
 from qtrade.models.informer import Informer
-from qtrade.models.neural import InformerModel, NeuralConfig
 from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig, set_threads
+from qtrade.models.train import DeviceSamples, TrainConfig, fit_network, set_threads
 from qtrade.progress import Silent
 from qtrade.windows import Samples, WindowConfig
 
-FEATURES, MARKS = 24, 4
+FEATURES, MARKS, LEARNING_RATE = 24, 4, 1e-3
+BF16_PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 WINDOW = WindowConfig(seq_len=96, label_len=48, horizon=24)
 
 
@@ -47,7 +49,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--windows", type=int, default=4096)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="times the two take turns")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cuda-graphs", action="store_true", help="record one step of ours and replay it")
     parser.add_argument("--only", choices=("ours", "obvious"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     set_threads(options.threads)
@@ -55,7 +59,8 @@ def main() -> None:
         print(json.dumps(measure(options.only, options)))
         return
     error = check_parity(options)
-    results = {name: measure_apart(name) for name in ("obvious", "ours")}
+    rounds = [{name: measure_apart(name) for name in ("obvious", "ours")} for _ in range(options.rounds)]
+    results = {name: summary([one[name] for one in rounds], options) for name in ("obvious", "ours")}
     print(
         json.dumps(
             {
@@ -92,40 +97,82 @@ def check_parity(options: argparse.Namespace) -> float:
     return error
 
 
-def measure_apart(name: str) -> dict[str, float]:
+def measure_apart(name: str) -> dict[str, Any]:
     """Measure in a process of its own, so that one's memory is not the other's."""
     command = [sys.executable, *sys.argv, "--only", name]
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
-    """Train for some epochs and report the median epoch."""
-    seconds = train_ours(options) if name == "ours" else train_obvious(options)
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train for some epochs: seconds and loss of each, and the peak of memory."""
+    epochs = train_ours(options) if name == "ours" else train_obvious(options)
     if options.device == "cuda":
         memory = torch.cuda.max_memory_allocated() / 2**20
     else:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return {"windows_per_second": options.windows / statistics.median(seconds), "peak_memory_mib": memory}
+    return {
+        "seconds": [seconds for seconds, _ in epochs],
+        "loss": [loss for _, loss in epochs],
+        "peak_memory_mib": memory,
+    }
 
 
-def train_ours(options: argparse.Namespace) -> list[float]:
-    """Seconds per epoch of the product's loop, without validation."""
+def summary(rounds: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Put the rounds of one of the two together."""
+    speed = options.windows / statistics.median(second for one in rounds for second in one["seconds"])
+    flop = step_flop(options)
+    return {
+        "windows_per_second": speed,
+        "tflop_per_second": speed * flop / 1e12,
+        "share_of_bf16_peak": share_of_peak(speed * flop, options),
+        "peak_memory_mib": max(one["peak_memory_mib"] for one in rounds),
+        "loss_per_epoch": rounds[0]["loss"],
+    }
+
+
+def step_flop(options: argparse.Namespace) -> float:
+    """Floating-point operations of matrix products that the plain network needs to learn from one window."""
+    network = obvious(options)
+    with FlopCounterMode(display=False) as counter:
+        network(*(torch.from_numpy(values) for values in windows(8))).sum().backward()
+    return float(counter.get_total_flops()) / 8
+
+
+def share_of_peak(flop_per_second: float, options: argparse.Namespace) -> float | None:
+    """Share of what the card's maker says it multiplies in bfloat16 without sparsity; None for other hardware."""
+    name = torch.cuda.get_device_name() if options.device == "cuda" else ""
+    return next((flop_per_second / peak for card, peak in BF16_PEAK.items() if card in name), None)
+
+
+def train_ours(options: argparse.Namespace) -> list[tuple[float, float]]:
+    """Seconds and loss per epoch of the product's loop, validated on one window."""
     samples = market(options.windows)
-    train = TrainConfig(epochs=options.epochs, batch_size=options.batch, device=options.device, patience=options.epochs)
-    model = InformerModel(Shape(FEATURES, MARKS, WINDOW), NeuralConfig(network=config(options), train=train))
+    train = TrainConfig(
+        epochs=options.epochs,
+        batch_size=options.batch,
+        learning_rate=LEARNING_RATE,
+        schedule="constant",
+        weight_decay=0.0,
+        clip_norm=1e9,
+        device=options.device,
+        patience=options.epochs,
+        cuda_graphs=options.cuda_graphs,
+    )
+    network = Informer.from_official(obvious(options).state_dict(), config(options), WINDOW)
     first = WINDOW.seq_len - 1
     fit, valid = samples.rows(range(first, first + options.windows)), samples.rows(range(first, first + 1))
-    history = model.fit(samples, fit, valid, seed=0, progress=Silent())
-    return [epoch.seconds for epoch in history.epochs]
+    data = DeviceSamples(samples, torch.device(options.device))
+    history = fit_network(network, data, fit, valid, train, seed=0, key_seed=0, progress=Silent())
+    return [(epoch.seconds, epoch.train_loss) for epoch in history.epochs]
 
 
-def train_obvious(options: argparse.Namespace) -> list[float]:
-    """Seconds per epoch of the loop everyone writes first: a data set of windows, a loader, Adam."""
+def train_obvious(options: argparse.Namespace) -> list[tuple[float, float]]:
+    """Seconds and loss per epoch of the loop everyone writes first: a data set of windows, a loader, Adam."""
     network = obvious(options).to(options.device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
+    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     loader = DataLoader(PlainWindows(market(options.windows), options.windows), options.batch, shuffle=True)
-    seconds = []
+    epochs = []
     for _ in range(options.epochs):
         started = time.perf_counter()
         losses = []
@@ -136,8 +183,8 @@ def train_obvious(options: argparse.Namespace) -> list[float]:
             losses.append(loss.item())
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        seconds.append(time.perf_counter() - started)
-    return seconds
+        epochs.append((time.perf_counter() - started, statistics.fmean(losses)))
+    return epochs
 
 
 class PlainWindows(Dataset[Any]):
@@ -183,12 +230,15 @@ def market(count: int) -> Samples:
     """Random bars that hold `count` windows."""
     bars = count + WINDOW.seq_len + WINDOW.horizon
     generator = np.random.default_rng(0)
+    values = generator.normal(size=(bars, 1, FEATURES)).astype(np.float32)
+    # Something to learn: every bar follows the first feature of the bar before it, halfway.
+    target = 0.7 * np.roll(values[:, :, 0], 1, axis=0) + 0.7 * generator.normal(size=(bars, 1)).astype(np.float32)
     return Samples(
-        values=generator.normal(size=(bars, 1, FEATURES)).astype(np.float32),
+        values=values,
         marks=generator.uniform(-0.5, 0.5, (bars, MARKS)).astype(np.float32),
         future_marks=generator.uniform(-0.5, 0.5, (bars + WINDOW.horizon, MARKS)).astype(np.float32),
         future_start=np.arange(bars, dtype=np.int64) + 1,
-        target=generator.normal(size=(bars, 1)).astype(np.float32),
+        target=target.astype(np.float32),
         window=WINDOW,
     )
 

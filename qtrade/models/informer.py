@@ -50,6 +50,8 @@ class Informer(nn.Module):
                 fix="set a larger window.seq_len, or fewer depths in informer.stack",
             )
         self.window = shape.window
+        self.predicted_at_once = max(1, min(256, 2**22 // (shape.window.seq_len * config.d_model)))
+        """Windows in a batch of predictions, few enough that long ones need no more memory than short ones."""
         self.encoder_embedding = Embedding(shape, config)
         self.decoder_embedding = Embedding(shape, config)
         self.encoders = nn.ModuleList(Encoder(config, depth) for depth in config.stack or (config.e_layers,))

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from qtrade.errors import UsageError
 from qtrade.models.base import Epoch, History, TrainingError
+from qtrade.models.informer import Informer
 from qtrade.progress import Progress
 from qtrade.settings import Settings
 from qtrade.types import Float32Array
@@ -94,9 +95,6 @@ def describe_device() -> tuple[str, int]:
     return name, torch.get_num_threads()
 
 
-_PREDICTED_AT_ONCE = 256
-
-
 class Batch(NamedTuple):
     """Windows on the device: what `Informer.forward` takes, and the (B, H, C) label."""
 
@@ -155,7 +153,7 @@ class DeviceSamples:
 
 
 def fit_network(
-    network: nn.Module,
+    network: Informer,
     data: DeviceSamples,
     fit: Rows,
     valid: Rows,
@@ -211,7 +209,7 @@ def fit_network(
 
 
 def predict_network(
-    network: nn.Module, data: DeviceSamples, rows: Rows, config: TrainConfig, *, key_seed: int
+    network: Informer, data: DeviceSamples, rows: Rows, config: TrainConfig, *, key_seed: int
 ) -> Float32Array:
     """Predict the (W, H, C) scaled paths after `rows`."""
     parts = [path for _, path in _predicted(network, data, rows, config, key_seed, labelled=False)]
@@ -219,7 +217,7 @@ def predict_network(
 
 
 def attention_maps(
-    network: nn.Module, data: DeviceSamples, row: Rows, config: TrainConfig, *, key_seed: int
+    network: Informer, data: DeviceSamples, row: Rows, config: TrainConfig, *, key_seed: int
 ) -> list[Float32Array]:
     """Attention of every encoder layer on one window, (A, L', L') query by key, with the keys that prediction draws."""
     origin, symbol = data.rows(row)
@@ -233,7 +231,7 @@ def attention_maps(
 
 
 def _predicted(
-    network: nn.Module, data: DeviceSamples, rows: Rows, config: TrainConfig, key_seed: int, *, labelled: bool
+    network: Informer, data: DeviceSamples, rows: Rows, config: TrainConfig, key_seed: int, *, labelled: bool
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches of windows and their paths, in order; of the last batch only the windows asked for have a path.
 
@@ -244,10 +242,11 @@ def _predicted(
     device = data.device
     network.to(device).eval()
     origin, symbol = data.rows(rows)
-    full = -(-len(rows) // _PREDICTED_AT_ONCE) * _PREDICTED_AT_ONCE
+    size = network.predicted_at_once
+    full = -(-len(rows) // size) * size
     order = torch.arange(full, device=device).clamp_(max=len(rows) - 1)
-    for start in range(0, full, _PREDICTED_AT_ONCE):
-        chosen = order[start : start + _PREDICTED_AT_ONCE]
+    for start in range(0, full, size):
+        chosen = order[start : start + size]
         keys = torch.Generator().manual_seed(key_seed)
         with torch.inference_mode(), _fast_products(config, device), _half_precision(config, device):
             batch = data.batch(origin[chosen], symbol[chosen], labelled=labelled)
@@ -294,7 +293,7 @@ class _Step:
     WARM_UP = 3
     """Steps done before one is recorded, as CUDA wants it: libraries set themselves up in the first ones."""
 
-    def __init__(self, network: nn.Module, data: DeviceSamples, config: TrainConfig, order: torch.Generator) -> None:
+    def __init__(self, network: Informer, data: DeviceSamples, config: TrainConfig, order: torch.Generator) -> None:
         self.network, self.data, self.config, self.order = network, data, config, order
         device = data.device
         self.weights = flatten(network)
@@ -361,7 +360,7 @@ class _Step:
 
 
 def _mean_squared_error(
-    network: nn.Module, data: DeviceSamples, rows: Rows, config: TrainConfig, key_seed: int
+    network: Informer, data: DeviceSamples, rows: Rows, config: TrainConfig, key_seed: int
 ) -> float:
     """Mean squared error over all windows of `rows`."""
     total = torch.zeros((), dtype=torch.float64)
