@@ -50,7 +50,8 @@ class TrainConfig(Settings):
     threads: int = Field(default=1, ge=1)
     """CPU threads per fit. One is fastest for small networks, as folds are fitted side by side; raise it for large."""
     workers: int = Field(default=0, ge=0)
-    """Folds fitted side by side on a CPU; 0 takes as many as there are cores for their threads. Changes no result."""
+    """Folds fitted side by side. 0 takes as many as there are cores for their threads, and one on a GPU, where several
+    pay once one network leaves the card idle. Changes no result."""
 
 
 def choose_device(name: str) -> torch.device:

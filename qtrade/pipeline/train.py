@@ -83,7 +83,8 @@ def _train_model(
         progress.message(f"{model}: {len(fits) - len(missing)} of {len(fits)} fits are complete and kept")
     progress.start(f"train {model}", len(missing) * epochs)
     work = epochs * len(market.bars.symbols) * sum(len(fit.fold.fit) for fit in missing)
-    alone = not neural or work < _WORTH_A_PROCESS or choose_device(config.train.device).type != "cpu"
+    on_cpu = choose_device(config.train.device).type == "cpu"
+    alone = not neural or (on_cpu and work < _WORTH_A_PROCESS) or (not on_cpu and config.train.workers == 0)
     run_jobs(
         _train_fold,
         (config, market),

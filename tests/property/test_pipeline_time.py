@@ -96,12 +96,19 @@ def truncated(raw: RawBars, cut: int) -> RawBars:
     return dataclasses.replace(raw, frame=raw.frame.iloc[: cut + 1])
 
 
-@pytest.fixture(scope="module", params=["informer", "ridge"])
+KINDS = {
+    "informer": ("baselines=['drift']",),
+    "ridge": ("model=ridge", "baselines=['naive']"),
+    # Levels are centred by what the scaler saw, and in mode M the features' own future is learned.
+    "levels": ("baselines=[]", "features.mode=M", "features.target=log_close"),
+}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
 def truth(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Live through the history that happened."""
     folder = tmp_path_factory.mktemp(request.param)
-    other = {"informer": "drift", "ridge": "naive"}[request.param]
-    config = load_config(None, [*SETTINGS, f"model={request.param}", f"baselines=['{other}']"])
+    config = load_config(None, [*SETTINGS, *KINDS[request.param]])
     fetch(config.data, cache=Cache(folder / "fetched"), progress=Silent())
     cache = Cache(folder / "fetched")
     return live_through(folder, config, tuple(with_dividends(cache.read("sample", "1d", symbol)) for symbol in SYMBOLS))

@@ -35,9 +35,17 @@ def market(bars: int = 600) -> Samples:
     )
 
 
-def fitted(device: str, samples: Samples, *, mixed_precision: bool) -> tuple[InformerModel, Float64Array]:
+def fitted(
+    device: str, samples: Samples, *, mixed_precision: bool, cuda_graphs: bool = False
+) -> tuple[InformerModel, Float64Array]:
     train = TrainConfig(
-        epochs=8, batch_size=32, learning_rate=3e-3, device=device, mixed_precision=mixed_precision, patience=8
+        epochs=8,
+        batch_size=32,
+        learning_rate=3e-3,
+        device=device,
+        mixed_precision=mixed_precision,
+        cuda_graphs=cuda_graphs,
+        patience=8,
     )
     config = InformerConfig(d_model=16, n_heads=2, d_ff=32, dropout=0.0)
     model = InformerModel(Shape(3, 2, WINDOW), NeuralConfig(network=config, train=train))
@@ -50,11 +58,12 @@ def test_auto_chooses_the_card() -> None:
     assert choose_device("auto").type == "cuda"
 
 
+@pytest.mark.parametrize("cuda_graphs", [False, True])
 @pytest.mark.parametrize("mixed_precision", [False, True])
-def test_same_seed_gives_the_same_bits_and_the_signal_is_learned(mixed_precision: bool) -> None:
+def test_same_seed_gives_the_same_bits_and_the_signal_is_learned(mixed_precision: bool, cuda_graphs: bool) -> None:
     samples = market()
-    _, first = fitted("cuda", samples, mixed_precision=mixed_precision)
-    _, second = fitted("cuda", samples, mixed_precision=mixed_precision)
+    _, first = fitted("cuda", samples, mixed_precision=mixed_precision, cuda_graphs=cuda_graphs)
+    _, second = fitted("cuda", samples, mixed_precision=mixed_precision, cuda_graphs=cuda_graphs)
     np.testing.assert_array_equal(first, second)
     actual = samples.labels(samples.rows(range(500, 580)))
     assert np.corrcoef(first[:, 0], actual[:, 0])[0, 1] > 0.5

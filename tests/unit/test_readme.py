@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import typer
 
 from qtrade.cli import app
 from qtrade.config import load_config
+from qtrade.models.settings import InformerConfig
+from qtrade.presets import PRESETS
 from qtrade.strategy import audit, decide, load_strategy
 from qtrade.types import Bars, Forecasts
 
@@ -76,3 +81,25 @@ def test_map_of_the_readme_has_every_module_with_its_own_words() -> None:
 def test_commands_of_make_exist(name: str) -> None:
     assert f"make {name}" in README
     assert re.search(rf"^{name}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_the_checkpoint_example_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (ROOT / "docs" / "informer.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sizes = {"label_len": 48, "horizon": 24, "width": 512, "heads": 8, "inner": 2048}
+    torch.save(import_module("obvious_informer").ObviousInformer(7, 4, 7, **sizes).state_dict(), "checkpoint.pth")
+    found: dict[str, Any] = {}
+    exec(code, found)
+    with torch.no_grad():
+        path = found["network"](torch.zeros(2, 96, 7), torch.zeros(2, 96, 4), torch.zeros(2, 24, 4))
+    assert path.shape == (2, 24, 7)
+
+
+def test_keys_and_presets_of_the_guide_exist() -> None:
+    guide = (ROOT / "docs" / "informer.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \|", guide, flags=re.MULTILINE)
+    names = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    assert set(PRESETS) <= names
+    assert set(InformerConfig.model_fields) - {"key_seed"} == names - set(PRESETS)
