@@ -33,8 +33,8 @@ class TrainConfig(Settings):
     learning_rate: float = Field(default=1e-4, gt=0)
     """Step size of the first epoch."""
     schedule: Literal["type1", "type2", "cosine", "constant"] = "cosine"
-    """Step size over the epochs: `type1` halves it after each (the paper's), `type2` sets the authors' fixed steps
-    whatever learning_rate is, `cosine` lets it fall to zero."""
+    """Step size over the epochs: `type1` halves it after each but the first, as the authors' code does; `type2` sets the
+    authors' fixed steps, whatever learning_rate is; `cosine` lets it fall to zero."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Decoupled weight decay of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)
@@ -262,7 +262,7 @@ _TYPE2 = {2: 5e-5, 4: 1e-5, 6: 5e-6, 8: 1e-6, 10: 5e-7, 15: 1e-7, 20: 5e-8}
 def learning_rate(config: TrainConfig, epoch: int) -> float:
     """Step size of an epoch, counted from 1."""
     if config.schedule == "type1":
-        return config.learning_rate * 0.5 ** (epoch - 1)
+        return config.learning_rate * 0.5 ** max(epoch - 2, 0)
     if config.schedule == "type2":
         passed = [rate for after, rate in _TYPE2.items() if epoch > after]
         return passed[-1] if passed else config.learning_rate

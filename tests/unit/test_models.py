@@ -256,7 +256,7 @@ def test_rows_count_their_windows() -> None:
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [
-        ("type1", [1e-3, 5e-4, 2.5e-4, 1.25e-4]),
+        ("type1", [1e-3, 1e-3, 5e-4, 2.5e-4]),
         ("type2", [1e-3, 1e-3, 5e-5, 5e-5, 1e-5, 1e-5, 5e-6, 5e-6, 1e-6]),
         ("cosine", [1e-3, 1e-3 * (2 + 2**0.5) / 4, 5e-4, 1e-3 * (2 - 2**0.5) / 4]),
         ("constant", [1e-3, 1e-3, 1e-3]),
