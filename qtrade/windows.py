@@ -93,7 +93,7 @@ class Samples:
         """Return the windows of every symbol at a range of origins."""
         symbols = self.values.shape[1]
         return Rows(
-            origin=np.repeat(np.arange(origins.start, origins.stop, dtype=np.int64), symbols),
+            origin=np.repeat(np.arange(origins.start, origins.stop, origins.step, dtype=np.int64), symbols),
             symbol=np.tile(np.arange(symbols, dtype=np.int64), len(origins)),
         )
 

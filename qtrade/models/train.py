@@ -33,8 +33,8 @@ class TrainConfig(Settings):
     learning_rate: float = Field(default=1e-4, gt=0)
     """Step size of the first epoch."""
     schedule: Literal["type1", "type2", "cosine", "constant"] = "cosine"
-    """Step size over the epochs: `type1` halves it after each but the first, as the authors' code does; `type2` sets the
-    authors' fixed steps, whatever learning_rate is; `cosine` lets it fall to zero."""
+    """Step size over the epochs: `type1` halves it after each but the first, as the authors' code does; `type2` sets
+    the authors' fixed steps, whatever learning_rate is; `cosine` lets it fall to zero."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Decoupled weight decay of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)

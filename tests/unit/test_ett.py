@@ -314,7 +314,7 @@ class TestSettings:
             assert (told["train.schedule"], told["train.weight_decay"]) == ("type1", 0.0)
 
     def test_all_deviations_of_the_docstring_are_kept(self) -> None:
-        assert len(ett.DEVIATIONS) == 5
+        assert len(ett.DEVIATIONS) == 4
         assert all(text.endswith(".") and "\n" not in text for text in ett.DEVIATIONS)
 
     def test_reduced_settings_keep_to_modes_horizon_and_batch(self) -> None:

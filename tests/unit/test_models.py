@@ -232,15 +232,6 @@ def test_training_leaves_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(
-    ("schedule", "rates"),
-    [("type1", [1, 0.5, 0.25, 0.125]), ("constant", [1, 1, 1, 1]), ("cosine", [1, 0.8536, 0.5, 0.1464])],
-)
-def test_schedules(schedule: Any, rates: list[float]) -> None:
-    config = TrainConfig(epochs=4, learning_rate=1.0, schedule=schedule)
-    assert [learning_rate(config, epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(rates, abs=1e-4)
-
-
 def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="device 'cuda' is not available") as caught:

@@ -80,3 +80,17 @@ def test_realised_path_is_unknown_beyond_the_last_bar() -> None:
 def test_label_part_longer_than_the_past_is_refused() -> None:
     with pytest.raises(ValidationError, match="label_len 97 exceeds seq_len 96"):
         WindowConfig(seq_len=96, label_len=97)
+
+
+def test_origins_with_a_step_have_a_window_of_every_symbol_each() -> None:
+    samples = Samples(
+        values=np.zeros((20, 2, 1), dtype=np.float32),
+        marks=np.zeros((20, 1), dtype=np.float32),
+        future_marks=np.zeros((24, 1), dtype=np.float32),
+        future_start=np.arange(20, dtype=np.int64) + 1,
+        target=None,
+        window=WindowConfig(seq_len=4, label_len=2, horizon=2),
+    )
+    rows = samples.rows(range(4, 11, 3))
+    assert rows.origin.tolist() == [4, 4, 7, 7, 10, 10]
+    assert rows.symbol.tolist() == [0, 1] * 3
