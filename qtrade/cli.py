@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column, Table
 from rich.text import Text
 
-from qtrade.errors import QtradeError, UsageError
+from qtrade.errors import PartialError, QtradeError, UsageError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -129,11 +129,19 @@ def run(
     with _bars() as progress:
         fetch_bars(resolved.data, cache=store, progress=progress).require_all()
         finished = train_run(resolved, runs=runs, cache=store, progress=progress)
-        backtest_run(finished, progress=progress, config=resolved)
+        ruined = None
+        try:
+            backtest_run(finished, progress=progress, config=resolved)
+        except PartialError as error:
+            if (finished.folder / "report.html").exists():
+                raise  # the report there is whole, of other accounts or strategies
+            ruined = error
         save_config(finished, resolved)
         path = report_run(finished)
     _summarise(finished)
     typer.echo(path)
+    if ruined:
+        raise ruined
 
 
 @app.command()
@@ -278,7 +286,7 @@ def forecast(
     with _bars() as progress:
         made = forecast_run(found, progress=progress, since=since, bars=bars, attention=attention)
     if as_json:
-        typer.echo(made.path.to_json(orient="records", date_format="iso", indent=2))
+        typer.echo(made.path.to_json(orient="records", date_format="iso", double_precision=15, indent=2))
     else:
         _path_tables(made.path)
     if since:

@@ -72,6 +72,15 @@ class RunConfig(Settings):
         return _merged(PRESETS[tree.get("preset", "small")], tree)
 
     @model_validator(mode="after")
+    def _stack_has_something_to_read(self) -> Self:
+        if self.window.seq_len // 2 ** max(len(self.informer.stack) - 1, 0) == 0:
+            raise ValueError(
+                f"window.seq_len {self.window.seq_len} is too short for {len(self.informer.stack)} encoders in "
+                "informer.stack, each of which reads half of what the one before it reads"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _levels_start_at_the_origin(self) -> Self:
         if self.features.target == "log_close" and self.split.delay:
             raise ValueError("a target of log_close needs split.delay 0: its first return starts at the origin")

@@ -56,7 +56,7 @@ class IntegrityError(QtradeError):
 
 
 class PartialError(QtradeError):
-    """Some symbols failed; what worked is saved."""
+    """Some symbols or strategies failed; what worked is saved."""
 
     exit_code = 5
 

@@ -124,7 +124,7 @@ class Run:
 
 
 def open_run(runs: Path, name: str) -> Run:
-    """Find a run by the path of its folder, its name, or the beginning of its name if that is enough.
+    """Find a run by the path of its folder, its name with or without the hash, or its beginning if that is enough.
 
     Raises
     ------
@@ -136,6 +136,8 @@ def open_run(runs: Path, name: str) -> Run:
             return Run(folder)
     known = [run.name for run in list_runs(runs)]
     matches = [candidate for candidate in known if candidate.startswith(name)]
+    named = [candidate for candidate in matches if candidate.rpartition("-")[0] == name]
+    matches = named if len(named) == 1 else matches
     if len(matches) == 1:
         return Run(runs / matches[0])
     if matches:

@@ -60,6 +60,8 @@ def _explain(kind: type[Settings], error: ValidationError, path: Path | None) ->
         )
     message = first["msg"].removeprefix("Value error, ")
     given = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
+    if not where:
+        return UsageError(f"the settings{source} do not go together: {message}")
     return UsageError(f"'{where}'{source} is not valid: {message[:1].lower()}{message[1:]}{given}")
 
 

@@ -58,6 +58,10 @@ def require_bar_to_fill(bars: Bars, config: BacktestConfig) -> None:
         )
 
 
+class RuinError(UsageError):
+    """A strategy lost more than the account held."""
+
+
 def require_solvent(equity: pd.Series) -> None:
     """Refuse an account that lost everything, because a return on nothing has no meaning.
 
@@ -65,12 +69,12 @@ def require_solvent(equity: pd.Series) -> None:
 
     Raises
     ------
-    UsageError
+    RuinError
         Naming the first close at which the account is worth nothing or less.
     """
     ruined = equity.index[equity.to_numpy() <= 0]
     if len(ruined):
-        raise UsageError(
+        raise RuinError(
             f"the account is ruined: it is worth {equity[ruined[0]]:,.2f} at {ruined[0]}",
             why="a short position lost more than there was",
             fix="use smaller weights, or a long-only strategy",

@@ -40,8 +40,10 @@ def simulate(bars: Bars, weights: pd.DataFrame, config: BacktestConfig) -> Backt
 
     Raises
     ------
+    RuinError
+        If the account is ruined.
     UsageError
-        If the account is ruined, or the delay leaves no bar to fill the first decision in.
+        If the delay leaves no bar to fill the first decision in.
     IntegrityError
         If a fill does not follow its decision by `config.delay` bars, or is not at the open.
     """

@@ -123,7 +123,19 @@ class Informer(nn.Module):
         Returns
         -------
         (B, H, C) predictions of the C outputs; in MS mode C is 1, the scaled target.
+
+        Raises
+        ------
+        ValueError
+            If an input has another length than the network was built for.
         """
+        lengths = (past.shape[1], marks_past.shape[1], marks_future.shape[1])
+        expected = (self.window.seq_len, self.window.seq_len, self.window.horizon)
+        if lengths != expected:
+            raise ValueError(
+                f"past, its marks and future marks are {lengths} bars long; this network was built for {expected}: "
+                "give Informer the WindowConfig of these data"
+            )
         start = self.window.seq_len - self.window.label_len
         embedded = self.encoder_embedding(past, marks_past)
         # InformerStack's n-th encoder reads the last L / 2^n positions; a single encoder reads them all.

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from qtrade.backtest.costs import BacktestConfig
+from qtrade.backtest.costs import BacktestConfig, RuinError
 from qtrade.backtest.engine import simulate
 from qtrade.backtest.metrics import metrics
 from qtrade.config import RunConfig, Scalar
+from qtrade.errors import PartialError
 from qtrade.files import write_json, write_parquet
 from qtrade.progress import Progress
 from qtrade.runs import Run, check_run
@@ -42,6 +43,11 @@ def backtest_run(
     -------
     list of Path
         The folder of each backtest.
+
+    Raises
+    ------
+    PartialError
+        If a strategy ruined its account; the others are simulated and saved.
     """
     check_run(run)
     config = config or run.config
@@ -52,13 +58,23 @@ def backtest_run(
     hold = load_strategy("buy_and_hold", {}, strategy_folders())
     benchmark = simulate(span, decide(hold, span, forecasts), config.backtest)
     progress.start("backtest", len(loaded))
-    folders = []
+    folders, ruined = [], dict[str, RuinError]()
     for strategy in loaded:
         audit(strategy, bars, forecasts, seed=config.seed)
         weights = decide(strategy, bars, forecasts).loc[span.index]
-        result = simulate(span, weights, config.backtest)
+        try:
+            result = simulate(span, weights, config.backtest)
+        except RuinError as error:
+            ruined[strategy.name] = error
+            progress.advance(1, f"{strategy.name}: ruined")
+            continue
         folders.append(_save_backtest(run, strategy, config.backtest, result, benchmark, bars.periods_per_year))
         progress.advance(1, strategy.name)
+    if ruined:
+        first = next(iter(ruined.values()))
+        raise PartialError(
+            "; ".join(f"{name}: {error.what}" for name, error in ruined.items()), why=first.why, fix=first.fix
+        )
     return folders
 
 

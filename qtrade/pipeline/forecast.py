@@ -18,6 +18,7 @@ from qtrade.features.targets import as_returns
 from qtrade.files import write_parquet, write_text
 from qtrade.models import MODELS
 from qtrade.models.neural import InformerModel
+from qtrade.models.train import set_threads
 from qtrade.pipeline.market import Market, derive, scaled
 from qtrade.progress import Progress
 from qtrade.report.attention import attention_figure
@@ -38,7 +39,7 @@ class Prediction:
     forecasts
         One row per (symbol, origin, seed), each of the newest model that was there at its origin.
     path
-        (S * H) rows: what is expected after the last origin, per symbol and step.
+        (S * H) rows: what is expected after the last origin, per symbol and step; `return` is simple, since the origin.
     files
         What was written.
     seconds
@@ -80,13 +81,16 @@ def forecast_run(
     folds = _folds(run, market, since)
     oldest = market.bars.index[folds[0][2][0]]
     if since is not None and oldest > pd.Timestamp(since, tz="UTC"):
-        progress.message(f"before {oldest:%Y-%m-%d} there is no model that knew only what was known then")
+        progress.message(f"before {oldest:%Y-%m-%d} there is no model of its time, or too few bars for its inputs")
     progress.start("forecast", sum(len(origins) for _, _, origins in folds))
     parts, seconds = [], 0.0
     for number, train_end, origins in folds:
         for replicate in range(config.replicates):
             started = time.perf_counter()
+            # As many threads as trained it: sums are split by thread, and so is their last bit.
+            before = set_threads(config.train.threads)
             path, rows = _predict(run, config, market, number, replicate, origins)
+            set_threads(before)
             seconds += time.perf_counter() - started
             parts.append((path, rows, number, replicate, train_end))
         progress.advance(len(origins), f"fold {number + 1}")
@@ -103,8 +107,10 @@ def _folds(run: Run, market: Market, since: str | None) -> list[tuple[int, pd.Ti
     index = market.bars.index
     try:
         wanted = index[-1] if since is None else pd.Timestamp(since, tz="UTC")
-    except ValueError as error:
-        raise UsageError(f"'{since}' is not a date", fix="write it as 2020-01-31") from error
+    except ValueError:
+        wanted = None
+    if wanted is None or pd.isna(wanted):
+        raise UsageError(f"'{since}' is not a date", fix="write it as 2020-01-31")
     ends = [(int(fold["number"]), pd.Timestamp(fold["train_end"]).as_unit("ns")) for fold in run.manifest["folds"]]
     first = max(int(index.searchsorted(wanted)), market.features.warmup + run.config.window.seq_len - 1)
     starts = [max(first, int(index.searchsorted(end))) for _, end in ends]
@@ -116,8 +122,9 @@ def _folds(run: Run, market: Market, since: str | None) -> list[tuple[int, pd.Ti
     if not found:
         raise UsageError(
             f"there is no bar to forecast from at {wanted:%Y-%m-%d} or later",
-            why=f"the bars end at {index[-1]:%Y-%m-%d}, and the oldest model is of {ends[0][1]:%Y-%m-%d}",
-            fix="choose an earlier --since, or fetch newer bars and add --fresh",
+            why=f"the bars end at {index[-1]:%Y-%m-%d}, the oldest model is of {ends[0][1]:%Y-%m-%d}, "
+            f"and a forecast needs {market.features.warmup + run.config.window.seq_len} bars before it",
+            fix="choose an earlier --since, or fetch more bars and add --fresh",
         )
     return found
 
@@ -183,6 +190,7 @@ def _next_path(market: Market, forecasts: Forecasts, delay: int) -> pd.DataFrame
     for row, symbol in enumerate(latest.symbol):
         moves = latest.cumulative()[row]
         errors = np.cumsum(latest.residuals[(int(latest.fold[row]), int(latest.seed[row]), str(symbol))], axis=1)
+        # Errors that lean to one side move the interval there; the forecast itself stays what the model says.
         low, high = np.quantile(errors, (LOW, HIGH), axis=0)
         price = float(market.bars.close[symbol].iloc[position])
         prices = {"price": moves, "low": moves + low, "high": moves + high}
@@ -193,7 +201,7 @@ def _next_path(market: Market, forecasts: Forecasts, delay: int) -> pd.DataFrame
                     "origin": latest.origin[row],
                     "step": np.arange(1, latest.horizon + 1),
                     "time": stamps,
-                    "return": moves,
+                    "return": np.expm1(moves),
                     **{name: price * np.exp(values) for name, values in prices.items()},
                 }
             )
@@ -231,7 +239,8 @@ def _draw_attention(run: Run, config: RunConfig, market: Market, fold: tuple[int
     files = []
     for symbol, name in enumerate(market.bars.symbols):
         for layer, covered, weights in model.attention(samples, Rows(rows.origin[[symbol]], rows.symbol[[symbol]])):
-            path = run.folder / "predictions" / f"attention-{_slug(name)}-{_slug(layer)}.png"
+            place = f"{_slug(str(seen[-1]))}-{symbol + 1}-{_slug(name)}-{_slug(layer)}"
+            path = run.folder / "predictions" / f"attention-{place}.png"
             attention_figure(path, weights, seen[-covered:], title=f"{name}, {layer}")
             files.append(path)
     return files

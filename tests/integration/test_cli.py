@@ -225,12 +225,21 @@ def test_fetching_other_bars_changes_no_finished_run(place: Path, qtrade: Progra
     assert "bars.parquet cannot be read" in message
 
 
+RUINOUS = ("--set", "model=ridge", "--set", "baselines=[]", "--set", "backtest.costs.fees_bps=9999")
+
+
 def test_a_run_that_fails_leaves_the_finished_one_whole(place: Path, qtrade: Program, tiny: Options) -> None:
-    ruinous = ("--set", "model=ridge", "--set", "baselines=[]", "--set", "backtest.costs.fees_bps=9999")
     before = contents(place / "runs")
-    outcome = qtrade(place, "run", *tiny, *ruinous)
-    assert outcome.returncode == 2, outcome.stderr
+    outcome = qtrade(place, "run", *tiny, *RUINOUS)
+    assert outcome.returncode == 5, outcome.stderr
     assert contents(place / "runs") == before
+
+
+def test_a_ruined_account_is_told_after_the_report(tmp_path: Path, qtrade: Program, tiny: Options) -> None:
+    outcome = qtrade(tmp_path, "run", *tiny, *RUINOUS)
+    assert outcome.returncode == 5, outcome.stderr
+    assert "the account is ruined" in outcome.stderr
+    assert (only_run(tmp_path) / "report.html").exists()
 
 
 def test_a_damaged_backtest_does_not_stop_the_report(place: Path, qtrade: Program) -> None:

@@ -47,7 +47,7 @@ def test_the_latest_path_starts_at_the_next_session(trained: SimpleNamespace, qt
     assert rows["time"].iloc[0].startswith("2019-01-02"), "the bars end on 31 December, and New Year is a holiday"
     assert ((rows["low"] < rows["price"]) & (rows["price"] < rows["high"])).all()
     close = trained.run.bars.close.iloc[-1]
-    np.testing.assert_allclose(rows["price"], close.repeat(4).to_numpy() * np.exp(rows["return"]), rtol=1e-6)
+    np.testing.assert_allclose(rows["price"], close.repeat(4).to_numpy() * (1 + rows["return"]), rtol=1e-6)
 
 
 def test_since_a_date_it_repeats_what_the_run_has_forecast(trained: SimpleNamespace) -> None:
@@ -76,8 +76,8 @@ def test_attention_is_drawn_per_symbol_and_layer(trained: SimpleNamespace, qtrad
     assert outcome.returncode == 0, outcome.stderr
     pictures = [Path(line) for line in outcome.stdout.splitlines() if line.endswith(".png")]
     assert [path.name for path in pictures] == [
-        "attention-GSPC-encoder-layer-1.png",
-        "attention-IXIC-encoder-layer-1.png",
+        "attention-2018-12-31-1-GSPC-encoder-layer-1.png",
+        "attention-2018-12-31-2-IXIC-encoder-layer-1.png",
     ]
     assert all((trained.folder / path).read_bytes().startswith(b"\x89PNG") for path in pictures)
 
@@ -92,7 +92,11 @@ def test_fresh_bars_are_those_of_the_cache(trained: SimpleNamespace, qtrade: Pro
 
 
 def test_what_cannot_be_forecast_is_told(trained: SimpleNamespace, qtrade: Program) -> None:
-    for since, told in (("2030-01-01", "there is no bar to forecast from"), ("soon", "'soon' is not a date")):
+    for since, told in (
+        ("2030-01-01", "there is no bar to forecast from"),
+        ("soon", "'soon' is not a date"),
+        ("", "'' is not a date"),
+    ):
         outcome = qtrade(trained.folder, "forecast", "run", "--since", since)
         assert outcome.returncode == 2
         assert told in outcome.stderr

@@ -132,3 +132,8 @@ def test_an_unknown_preset_is_named() -> None:
 def test_levels_and_a_delay_do_not_go_together() -> None:
     with pytest.raises(UsageError, match=r"log_close needs split\.delay 0"):
         load_config(None, ["features.target=log_close", "split.delay=1"])
+
+
+def test_a_stack_deeper_than_the_past_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(UsageError, match=r"do not go together: window\.seq_len 3 is too short for 3 encoders"):
+        load_config(None, ["informer.stack=[3,2,1]", "window.seq_len=3", "window.label_len=1"])

@@ -162,3 +162,14 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
         Config(d_model=30, n_heads=4)
     with pytest.raises(ValidationError, match="is odd"):
         Config(d_model=15, n_heads=3)
+
+
+def test_inputs_of_another_length_are_refused() -> None:
+    network, (past, marks_past, marks_future) = build(SMALL, WindowConfig(seq_len=16, label_len=4, horizon=3))
+    for wrong in (
+        (past[:, 1:], marks_past[:, 1:], marks_future),
+        (past, marks_past[:, 1:], marks_future),
+        (past, marks_past, marks_future[:, 1:]),
+    ):
+        with pytest.raises(ValueError, match="this network was built for"):
+            network(*wrong)
