@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -112,8 +113,17 @@ def _start_worker(
     global _worker
     # Ctrl-C reaches every process of a terminal; the parent alone decides what to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     set_threads(threads)
     _worker = work, context, _Relay(messages)
+
+
+def _end_with_the_parent() -> None:
+    """End this process when its parent is gone, however that came about: nobody else would."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)
 
 
 def _work_on(job: Any) -> None:

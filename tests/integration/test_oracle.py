@@ -106,5 +106,5 @@ def test_a_signal_is_found() -> None:
 
 def test_nothing_is_found_in_a_random_walk() -> None:
     found, _ = coefficients(0.0, seed=1)[24]
-    # About 165 independent labels of 24 bars: a standard error of 0.08.
+    # About 250 independent labels of 24 bars: a standard error of 0.064.
     assert abs(found) <= 0.2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +89,42 @@ def test_workers_follow_cores_and_threads(monkeypatch: pytest.MonkeyPatch) -> No
     assert count_workers(0, 3) == 2
     assert count_workers(0, 16) == 1
     assert count_workers(5, 16) == 5
+
+
+def wait_for_ever(context: Path, job: int, progress: Progress) -> None:
+    (context / f"{job}.pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def start_waiting(folder: Path) -> None:
+    run_jobs(wait_for_ever, folder, range(2), workers=2, threads=1, progress=Recorder())
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    parent = multiprocessing.get_context("spawn").Process(target=start_waiting, args=(tmp_path,))
+    parent.start()
+    files = [tmp_path / f"{job}.pid" for job in range(2)]
+    until(lambda: all(file.exists() and file.read_text() for file in files))
+    workers = [int(file.read_text()) for file in files]
+    assert all(is_running(worker) for worker in workers)
+    parent.kill()
+    parent.join()
+    until(lambda: not any(is_running(worker) for worker in workers))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait, for a minute at most."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "waited a minute"
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there and not merely waiting for somebody to ask how it ended."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
