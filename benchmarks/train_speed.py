@@ -28,9 +28,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from qtrade.models.batches import DeviceSamples
+from qtrade.models.device import set_threads
 from qtrade.models.informer import Informer
 from qtrade.models.settings import InformerConfig
-from qtrade.models.train import DeviceSamples, TrainConfig, fit_network, set_threads
+from qtrade.models.train import TrainConfig, fit_network
 from qtrade.progress import Silent
 from qtrade.windows import Samples, WindowConfig
 

@@ -110,13 +110,20 @@ def run(
 
     Example: qtrade run ^GSPC ^IXIC --set train.epochs=4
     """
-    chosen = [*(symbols or []), *(arguments or [])]
-    network = {
-        "preset": preset,
-        "features": {"mode": features, "target": target},
-        "informer": {"attention_keys": attention_keys},
-    }
-    resolved = _resolve(config, settings, name, chosen, source, interval, start, end, **network)
+    resolved = _resolve(
+        config,
+        settings,
+        symbols=[*(symbols or []), *(arguments or [])],
+        name=name,
+        source=source,
+        interval=interval,
+        start=start,
+        end=end,
+        preset=preset,
+        features=features,
+        target=target,
+        attention_keys=attention_keys,
+    )
     from qtrade.data.cache import Cache
     from qtrade.data.load import fetch as fetch_bars
     from qtrade.pipeline.backtest import backtest_run, load_strategies
@@ -163,15 +170,14 @@ def fetch(
     from qtrade.data.cache import Cache
     from qtrade.data.load import DataConfig
     from qtrade.data.load import fetch as fetch_bars
+    from qtrade.settings import validated
 
     chosen = [*(symbols or []), *(arguments or [])]
-    given = {"symbols": chosen or None, "source": source, "interval": interval, "start": start, "end": end}
-    data: DataConfig
+    options = {"source": source, "interval": interval, "start": start, "end": end}
     if config or settings:
-        data = _resolve(config, settings, None, chosen, source, interval, start, end).data
+        data = _resolve(config, settings, symbols=chosen, **options).data
     else:
-        from qtrade.settings import validated
-
+        given = {"symbols": chosen or None, **options}
         data = validated(DataConfig, {key: value for key, value in given.items() if value is not None})
     with _bars() as progress:
         report = fetch_bars(data, cache=Cache(cache), progress=progress)
@@ -202,13 +208,20 @@ def train(
 
     Example: qtrade train ^GSPC --set split.mode=rolling
     """
-    chosen = [*(symbols or []), *(arguments or [])]
-    network = {
-        "preset": preset,
-        "features": {"mode": features, "target": target},
-        "informer": {"attention_keys": attention_keys},
-    }
-    resolved = _resolve(config, settings, name, chosen, source, interval, start, end, **network)
+    resolved = _resolve(
+        config,
+        settings,
+        symbols=[*(symbols or []), *(arguments or [])],
+        name=name,
+        source=source,
+        interval=interval,
+        start=start,
+        end=end,
+        preset=preset,
+        features=features,
+        target=target,
+        attention_keys=attention_keys,
+    )
     from qtrade.data.cache import Cache
     from qtrade.pipeline.train import train_run
     from qtrade.runs import save_config
@@ -409,19 +422,27 @@ def _complain(text: str) -> None:
 def _resolve(
     config: Path | None,
     settings: list[str] | None,
-    name: str | None,
+    *,
     symbols: list[str],
-    source: str | None,
-    interval: str | None,
-    start: str | None,
-    end: str | None,
-    **others: Any,
+    name: str | None = None,
+    preset: str | None = None,
+    features: str | None = None,
+    target: str | None = None,
+    attention_keys: str | None = None,
+    **data: str | None,
 ) -> RunConfig:
     """Put file, assignments and options together; options win."""
     from qtrade.config import load_config
 
-    data = {"symbols": symbols or None, "source": source, "interval": interval, "start": start, "end": end}
-    return load_config(config, settings or [], name=name, data=data, **others)
+    return load_config(
+        config,
+        settings or [],
+        name=name,
+        preset=preset,
+        data={"symbols": symbols or None, **data},
+        features={"mode": features, "target": target},
+        informer={"attention_keys": attention_keys},
+    )
 
 
 class _TerminalProgress:

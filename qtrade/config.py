@@ -17,6 +17,7 @@ from qtrade.backtest.costs import BacktestConfig
 from qtrade.data.load import DataConfig
 from qtrade.errors import UsageError
 from qtrade.features.build import FeatureConfig
+from qtrade.features.targets import TargetName
 from qtrade.models.baselines import NoSettings, RidgeConfig
 from qtrade.models.neural import NeuralConfig
 from qtrade.models.settings import InformerConfig
@@ -92,6 +93,10 @@ class RunConfig(Settings):
             return NeuralConfig(network=self.informer, train=self.train)
         return self.ridge if model == "ridge" else NoSettings()
 
+    def target_of(self, model: str) -> TargetName:
+        """Return what a model forecasts; baselines tell of the price without being asked for its level."""
+        return self.features.target if model == "informer" else "log_return"
+
     def forecast_hash(self, **facts: str) -> str:
         """SHA-256 of all that decides the forecasts.
 
@@ -137,6 +142,12 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
                 tree[key] = {**tree.get(key, {}), **given}
         elif value is not None:
             tree[key] = value
+    if "preset" in written and tree["preset"] != written["preset"]:
+        raise UsageError(
+            f"{path} is of preset '{written['preset']}'; asking for '{tree['preset']}' would only relabel it",
+            why="every setting in a file wins over a preset, and the file of a run holds them all",
+            fix="leave the other preset out, or take preset and its settings out of the file",
+        )
     return validated(RunConfig, tree, path, written)
 
 

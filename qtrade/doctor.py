@@ -51,7 +51,7 @@ def _package(name: str) -> Finding:
 def _device() -> list[Finding]:
     if not find_spec("torch"):
         return []
-    from qtrade.models.train import describe_device
+    from qtrade.models.device import describe_device
 
     device, threads = describe_device()
     return [Finding("device", device), Finding("threads", str(threads))]

@@ -33,6 +33,7 @@ from qtrade.features.scaler import Scaler
 from qtrade.files import read_json, read_parquet, sha256, write_json, write_parquet, write_text
 from qtrade.models.base import Epoch, History, Model
 from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts
+from qtrade.windows import Rows
 
 FOLD_FILES = ("model.safetensors", "scaler.json", "forecasts.parquet", "residuals.parquet")
 _MANIFEST = {"forecast_hash": str, "facts": dict, "data": dict, "folds": list, "notes": list}
@@ -295,6 +296,21 @@ def read_forecasts(frame: pd.DataFrame, residuals: pd.DataFrame) -> tuple[Foreca
         residuals=banks,
     )
     return forecasts, frame[step_columns("y", horizon)].to_numpy(dtype=np.float64)
+
+
+def rows_of(forecasts: Forecasts, bars: Bars) -> Rows:
+    """Positions of the forecasts' origins and symbols on the axes of `bars`.
+
+    Raises
+    ------
+    DataError
+        If the bars lack one of them.
+    """
+    origin = bars.index.get_indexer(forecasts.origin).astype(np.int64)
+    symbol = pd.Index(bars.symbols).get_indexer(pd.Index(forecasts.symbol)).astype(np.int64)
+    if (origin < 0).any() or (symbol < 0).any():
+        raise DataError("the forecasts have origins or symbols that the bars lack", fix="train the run again")
+    return Rows(origin, symbol)
 
 
 def _bank_key(key: Any) -> tuple[int, int, str]:

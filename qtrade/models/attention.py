@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qtrade.models.dropout import Dropout, Mask
+from qtrade.models.typed import apply, tensor
 
 
 def sparse_count(length: int, factor: int) -> int:
@@ -52,8 +53,7 @@ def prob_sparse_attention(projected: Tensor, sample: Tensor | None, factor: int,
     -------
     (B, L, A, E).
     """
-    context: Tensor = _ProbSparse.apply(projected, sample, factor, causal)  # type: ignore[no-untyped-call]
-    return context
+    return apply(_ProbSparse, projected, sample, factor, causal)
 
 
 def prob_sparse_map(projected: Tensor, sample: Tensor | None, factor: int) -> Tensor:
@@ -98,8 +98,7 @@ def full_attention(query: Tensor, memory: Tensor, dropout: Dropout, *, causal: b
         fused = functional.scaled_dot_product_attention
         return fused(query.transpose(1, 2), key, value, dropout_p=share, is_causal=causal).transpose(1, 2)
     threshold = dropout.threshold if dropout.active else 0
-    context: Tensor = _Full.apply(query, memory, threshold, causal)  # type: ignore[no-untyped-call]
-    return context
+    return apply(_Full, query, memory, threshold, causal)
 
 
 def sparsity(query: Tensor, key: Tensor, sample: Tensor | None) -> Tensor:
@@ -247,7 +246,7 @@ def _dropped(x: Tensor, mask: Mask | None) -> Tensor:
 
 def _softmax_gradient(above: Tensor, weights: Tensor) -> Tensor:
     """Gradient by the scores of which `weights` are the softmax."""
-    return torch.ops.aten._softmax_backward_data(above, weights, -1, weights.dtype)  # type: ignore[no-any-return]
+    return tensor(torch.ops.aten._softmax_backward_data(above, weights, -1, weights.dtype))
 
 
 def _apart(projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qtrade.models.typed import apply, tensor
+
 
 class Dropout(nn.Module):
     """Set a share `p` of the inputs to zero and scale the rest up, while training.
@@ -36,15 +38,13 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
-        dropped: Tensor = _Drop.apply(x, self.threshold)  # type: ignore[no-untyped-call]
-        return dropped
+        return apply(_Drop, x, self.threshold)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Return ``x + dropout(y)``, in one pass over the two on a CPU."""
         if not self.active or x.device.type != "cpu":
-            return x + _tensor(self(y))
-        total: Tensor = _AddDropped.apply(x, y, self.threshold)  # type: ignore[no-untyped-call]
-        return total
+            return x + tensor(self(y))
+        return apply(_AddDropped, x, y, self.threshold)
 
     def extra_repr(self) -> str:
         """Show the share in the module's representation."""
@@ -118,8 +118,3 @@ def _masked(x: Tensor, mask: Mask) -> Tensor:
     for part, kept in mask.pieces(flat):
         torch.mul(flat[part], kept.mul_(mask.scale), out=out[part])
     return result
-
-
-def _tensor(x: Any) -> Tensor:
-    assert isinstance(x, Tensor)
-    return x

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qtrade.models.dropout import Dropout, Mask
+from qtrade.models.typed import apply, tensor
 
 
 class FeedForward(nn.Module):
@@ -43,12 +44,11 @@ class FeedForward(nn.Module):
             return self.dropout.add(x, self.narrow(inner))
         weights = (self.widen.weight, self.widen.bias, self.narrow.weight, self.narrow.bias)
         threshold = self.dropout.threshold if self.dropout.active else 0
-        y: Tensor = _FeedForward.apply(x.flatten(0, 1), *weights, self.activation, threshold)  # type: ignore[no-untyped-call]
-        return y.view(x.shape)
+        return apply(_FeedForward, x.flatten(0, 1), *weights, self.activation, threshold).view(x.shape)
 
 
 class _FeedForward(torch.autograd.Function):
-    """`FeedForward` on (N, D) positions with its gradient written out; what the activation gave is computed twice."""
+    """`FeedForward` on (N, D) positions with its gradient written out."""
 
     @staticmethod
     def forward(
@@ -119,5 +119,5 @@ def _activate(x: Tensor, name: str) -> Tensor:
 
 def _activation_gradient(above: Tensor, x: Tensor, name: str) -> Tensor:
     if name == "gelu":
-        return torch.ops.aten.gelu_backward(above, x)  # type: ignore[no-any-return]
-    return torch.ops.aten.threshold_backward(above, x, 0)  # type: ignore[no-any-return]
+        return tensor(torch.ops.aten.gelu_backward(above, x))
+    return tensor(torch.ops.aten.threshold_backward(above, x, 0))

@@ -26,6 +26,7 @@ from qtrade.models.dropout import Dropout
 from qtrade.models.feed_forward import FeedForward
 from qtrade.models.official import translate
 from qtrade.models.settings import InformerConfig
+from qtrade.models.typed import apply, tensor
 from qtrade.windows import WindowConfig
 
 
@@ -153,8 +154,7 @@ class Informer(nn.Module):
         for number, layer in enumerate(self.decoder, start=1):
             # Of the last layer's output only the future is read, so the rest of it is not computed.
             x = layer(x, memory, keys, last=self.window.horizon if number == len(self.decoder) else x.shape[1])
-        path: Tensor = self.head(self.decoder_norm(x))
-        return path
+        return tensor(self.head(self.decoder_norm(x)))
 
 
 class Embedding(nn.Module):
@@ -178,12 +178,12 @@ class Embedding(nn.Module):
         """(B, L, F) and (B, L, M) to (B, L, D)."""
         position = self.position[: values.shape[1]]
         if isinstance(self.calendar, CalendarTables):
-            return _tensor(self.dropout(self.value(neighbours(values)) + position + self.calendar(marks)))
+            return tensor(self.dropout(self.value(neighbours(values)) + position + self.calendar(marks)))
         # One product for both linear maps; joining the two small weights costs less than a pass over the activations.
         weight = torch.cat((self.value.weight, self.calendar.weight), dim=1)
         inputs = torch.cat((neighbours(values), marks), dim=-1)
         x = functional.linear(inputs, weight, self.value.bias + self.calendar.bias)
-        return _tensor(self.dropout(x + position))
+        return tensor(self.dropout(x + position))
 
 
 class CalendarTables(nn.Module):
@@ -204,7 +204,7 @@ class CalendarTables(nn.Module):
     def forward(self, marks: Tensor) -> Tensor:
         """(B, L, M) whole numbers, of any type, to (B, L, D)."""
         rows = marks.long()
-        return _tensor(sum(table(rows[..., number]) for number, table in enumerate(self.tables)))
+        return tensor(sum(table(rows[..., number]) for number, table in enumerate(self.tables)))
 
 
 class Encoder(nn.Module):
@@ -224,7 +224,7 @@ class Encoder(nn.Module):
             x = layer(x, keys, maps)
             if number < len(self.distils):
                 x = self.distils[number](x)
-        return _tensor(self.norm(x))
+        return tensor(self.norm(x))
 
 
 class EncoderLayer(nn.Module):
@@ -241,7 +241,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, keys: torch.Generator | None, maps: list[Tensor] | None = None) -> Tensor:
         """(B, L, D) to (B, L, D)."""
         x = self.norm_attention(self.dropout.add(x, self.attention(x, keys, last=x.shape[1], maps=maps)))
-        return _tensor(self.norm_feed_forward(self.feed_forward(x)))
+        return tensor(self.norm_feed_forward(self.feed_forward(x)))
 
 
 class DecoderLayer(nn.Module):
@@ -261,7 +261,7 @@ class DecoderLayer(nn.Module):
         """(B, L, D) and (B, L', D) to (B, last, D), the last positions."""
         x = self.norm_attention(self.dropout.add(x[:, -last:], self.attention(x, keys, last=last)))
         x = self.norm_cross(self.dropout.add(x, self.cross(x, memory)))
-        return _tensor(self.norm_feed_forward(self.feed_forward(x)))
+        return tensor(self.norm_feed_forward(self.feed_forward(x)))
 
 
 class SelfAttention(nn.Module):
@@ -294,7 +294,7 @@ class SelfAttention(nn.Module):
                 maps.append(prob_sparse_map(projected, sample, self.config.factor))
         if self.causal and self.config.mix:
             context = context.transpose(1, 2)
-        return _tensor(self.out(context.reshape(batch, length, width)[:, -last:]))
+        return tensor(self.out(context.reshape(batch, length, width)[:, -last:]))
 
 
 class CrossAttention(nn.Module):
@@ -315,7 +315,7 @@ class CrossAttention(nn.Module):
         query = self.project_query(x).view(batch, length, heads, width // heads)
         both = self.project_memory(memory).view(batch, memory.shape[1], 2, heads, width // heads)
         context = full_attention(query, both, self.dropout, causal=False)
-        return _tensor(self.out(context.reshape(batch, length, width)))
+        return tensor(self.out(context.reshape(batch, length, width)))
 
 
 class Distil(nn.Module):
@@ -335,17 +335,11 @@ class Distil(nn.Module):
     def _normalised(self, rows: Tensor) -> Tensor:
         """(N, D) to (N, D). A single row has no spread, so even in training it takes the running statistics."""
         if len(rows) > 1:
-            return _tensor(self.norm(rows))
+            return tensor(self.norm(rows))
         norm = self.norm
         return functional.batch_norm(
             rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
         )
-
-
-def _tensor(x: Any) -> Tensor:
-    """Name the type of what a module returns, which PyTorch leaves open."""
-    assert isinstance(x, Tensor)
-    return x
 
 
 def neighbours(x: Tensor) -> Tensor:
@@ -355,8 +349,7 @@ def neighbours(x: Tensor) -> Tensor:
 
 def pool(x: Tensor) -> Tensor:
     """Max-pool (B, L, C) along time: kernel 3, stride 2, one position of padding at each end."""
-    pooled: Tensor = _Pool.apply(x)  # type: ignore[no-untyped-call]
-    return pooled
+    return apply(_Pool, x)
 
 
 class _Pool(torch.autograd.Function):

@@ -14,16 +14,11 @@ from safetensors.torch import load_file, save_file
 from qtrade.errors import DataError
 from qtrade.files import atomic_path
 from qtrade.models.base import History, Shape, make_header, read_header
+from qtrade.models.batches import DeviceSamples
+from qtrade.models.device import choose_device
 from qtrade.models.informer import Informer
 from qtrade.models.settings import InformerConfig
-from qtrade.models.train import (
-    DeviceSamples,
-    TrainConfig,
-    attention_maps,
-    choose_device,
-    fit_network,
-    predict_network,
-)
+from qtrade.models.train import TrainConfig, attention_maps, fit_network, predict_network
 from qtrade.progress import Progress
 from qtrade.settings import Settings
 from qtrade.types import Float32Array, Float64Array

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qtrade.errors import UsageError
 from qtrade.models.base import Epoch, History, TrainingError
+from qtrade.models.batches import Batch, DeviceSamples
+from qtrade.models.device import fast_products, half_precision, keep_freed_memory
 from qtrade.models.informer import Informer
 from qtrade.progress import Progress
 from qtrade.settings import Settings
 from qtrade.types import Float32Array
-from qtrade.windows import Rows, Samples, label_offsets, past_offsets
+from qtrade.windows import Rows
 
 
 class TrainConfig(Settings):
@@ -54,105 +53,6 @@ class TrainConfig(Settings):
     pay once one network leaves the card idle. Changes no result."""
 
 
-def choose_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `mps` into a device that is there.
-
-    Raises
-    ------
-    UsageError
-        If the device asked for is not available.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
-    if not available[name]:
-        raise UsageError(
-            f"device '{name}' is not available",
-            why=f"this PyTorch ({torch.__version__}) finds no such device",
-            fix="set train.device to 'auto' or 'cpu'; `qtrade doctor` shows what there is",
-        )
-    return torch.device(name)
-
-
-def set_threads(count: int) -> int:
-    """Let PyTorch use `count` CPU threads, and return how many it used before.
-
-    Sums are split by thread, so a result depends on their number in its last bit.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    return before
-
-
-def torch_version() -> str:
-    """Version of PyTorch, without the name of its build: another version may round otherwise."""
-    return torch.__version__.partition("+")[0]
-
-
-def describe_device() -> tuple[str, int]:
-    """Name the device that `auto` chooses, and count the CPU threads PyTorch uses."""
-    device = choose_device("auto")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return name, torch.get_num_threads()
-
-
-class Batch(NamedTuple):
-    """Windows on the device: what `Informer.forward` takes, and the (B, H, C) label."""
-
-    past: Tensor
-    marks_past: Tensor
-    marks_future: Tensor
-    label: Tensor | None
-
-
-class DeviceSamples:
-    """`Samples` held on a device, where windows are gathered without visiting the host.
-
-    Parameters
-    ----------
-    outputs
-        Series C in a label: 1, the target; or all F columns (mode M), the target in place of its own past, the last.
-    """
-
-    def __init__(self, samples: Samples, device: torch.device, outputs: int = 1) -> None:
-        assert outputs in (1, samples.values.shape[2]), "a label is the target, or all columns"
-        self.samples, self.device, self.outputs = samples, device, outputs
-        symbols = samples.values.shape[1]
-        # Bars and symbols share one axis, so that a window is one gather of rows of F numbers.
-        self.values = torch.from_numpy(samples.values.reshape(-1, samples.values.shape[2])).to(device)
-        self.marks = torch.from_numpy(samples.marks).to(device)
-        self.future_marks = torch.from_numpy(samples.future_marks).to(device)
-        self.future_start = torch.from_numpy(samples.future_start).to(device)
-        self.target = None if samples.target is None else torch.from_numpy(samples.target.reshape(-1)).to(device)
-        self.symbols = symbols
-        window = samples.window
-        self.past = torch.from_numpy(past_offsets(window.seq_len)).to(device)
-        self.label = torch.from_numpy(label_offsets(window.horizon, samples.delay)).to(device)
-        self.ahead = self.label - 1
-
-    def rows(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Check `rows` and copy them to the device."""
-        self.samples.check(rows)
-        return torch.from_numpy(rows.origin).to(self.device), torch.from_numpy(rows.symbol).to(self.device)
-
-    def batch(self, origin: Tensor, symbol: Tensor, *, labelled: bool) -> Batch:
-        """Gather the windows at (B,) origins and symbols, which come from `rows`."""
-        past = origin[:, None] + self.past
-        label = None
-        if labelled:
-            assert self.target is not None, "fitting needs labels"
-            ahead = (origin[:, None] + self.label) * self.symbols + symbol[:, None]
-            label = self.target[ahead][..., None]
-            if self.outputs > 1:
-                label = torch.cat((functional.embedding(ahead, self.values)[..., :-1], label), dim=-1)
-        return Batch(
-            past=functional.embedding(past * self.symbols + symbol[:, None], self.values),
-            marks_past=functional.embedding(past, self.marks),
-            marks_future=functional.embedding(self.future_start[origin][:, None] + self.ahead, self.future_marks),
-            label=label,
-        )
-
-
 def fit_network(
     network: Informer,
     data: DeviceSamples,
@@ -175,7 +75,7 @@ def fit_network(
         If a loss is not finite.
     """
     device = data.device
-    _keep_freed_memory()
+    keep_freed_memory()
     network.to(device)
     origin, symbol = data.rows(fit)
     forked = [device] if device.type == "cuda" else []
@@ -222,9 +122,10 @@ def attention_maps(
 ) -> list[Float32Array]:
     """Attention of every encoder layer on one window, (A, L', L') query by key, with the keys that prediction draws."""
     origin, symbol = data.rows(row)
+    mixed = config.mixed_precision
     maps: list[Tensor] = []
     network.to(data.device).eval()
-    with torch.inference_mode(), _fast_products(config, data.device), _half_precision(config, data.device):
+    with torch.inference_mode(), fast_products(data.device, mixed=mixed), half_precision(data.device, mixed=mixed):
         batch = data.batch(origin[:1], symbol[:1], labelled=False)
         keys = torch.Generator().manual_seed(key_seed)
         network(batch.past, batch.marks_past, batch.marks_future, keys=keys, maps=maps)
@@ -240,7 +141,7 @@ def _predicted(
     matrix products round differently for different shapes, and a forecast must not change, not even in its last bit,
     because more or fewer windows were asked for beside it.
     """
-    device = data.device
+    device, mixed = data.device, config.mixed_precision
     network.to(device).eval()
     origin, symbol = data.rows(rows)
     size = network.predicted_at_once
@@ -249,7 +150,7 @@ def _predicted(
     for start in range(0, full, size):
         chosen = order[start : start + size]
         keys = torch.Generator().manual_seed(key_seed)
-        with torch.inference_mode(), _fast_products(config, device), _half_precision(config, device):
+        with torch.inference_mode(), fast_products(device, mixed=mixed), half_precision(device, mixed=mixed):
             batch = data.batch(origin[chosen], symbol[chosen], labelled=labelled)
             path = network(batch.past, batch.marks_past, batch.marks_future, keys=keys)
         yield batch, path[: len(rows) - start].float()
@@ -349,12 +250,13 @@ class _Step:
         batch = self.data.batch(origin, symbol, labelled=True)
         assert batch.label is not None
         self.optimiser.zero_grad(set_to_none=False)
-        with _fast_products(self.config, self.data.device):
-            with _half_precision(self.config, self.data.device):
+        mixed, device = self.config.mixed_precision, self.data.device
+        with fast_products(device, mixed=mixed):
+            with half_precision(device, mixed=mixed):
                 path = self.network(batch.past, batch.marks_past, batch.marks_future, keys=self.order)
             assert path.shape == batch.label.shape, f"prediction {path.shape} and label {batch.label.shape} differ"
             loss = functional.mse_loss(path.float(), batch.label)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_([self.weights], self.config.clip_norm)
         self.optimiser.step()
         self.total += loss.detach() * len(origin)
@@ -364,46 +266,11 @@ def _mean_squared_error(
     network: Informer, data: DeviceSamples, rows: Rows, config: TrainConfig, key_seed: int
 ) -> float:
     """Mean squared error over all windows of `rows`."""
-    total = torch.zeros((), dtype=torch.float64)
+    # Apple's GPUs know no double precision.
+    exact = torch.float32 if data.device.type == "mps" else torch.float64
+    total = torch.zeros((), dtype=exact, device=data.device)
     for batch, path in _predicted(network, data, rows, config, key_seed, labelled=True):
         assert batch.label is not None
-        error = path.double() - batch.label[: len(path)].double()
-        total = total + error.square().mean(dim=(1, 2)).sum().cpu()
+        error = path.to(exact) - batch.label[: len(path)].to(exact)
+        total += error.square().mean(dim=(1, 2)).sum()
     return float(total) / len(rows)
-
-
-@contextmanager
-def _fast_products(config: TrainConfig, device: torch.device) -> Iterator[None]:
-    """On a CPU, multiply matrices with oneDNN in place of MKL, which takes twice as long on other makers' processors.
-
-    oneDNN is what PyTorch uses where bfloat16 is allowed. It makes use of that where there are matrix units (AMX);
-    elsewhere its products are in single precision.
-    """
-    settings: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = settings.fp32_precision
-    if config.mixed_precision and device.type == "cpu":
-        settings.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        settings.fp32_precision = before
-
-
-def _half_precision(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """On a CUDA card that has bfloat16, multiply matrices in it; elsewhere nothing."""
-    enabled = config.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next step, which asks for as much again, in place of the kernel.
-
-    Handing it back and asking anew made the kernel clear every page of every activation, a tenth of the time.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return  # another C library, or Windows
-    trim_threshold, mmap_threshold = -1, -3  # <malloc.h>
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(mmap_threshold, 2**25)

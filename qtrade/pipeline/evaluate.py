@@ -7,15 +7,13 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from qtrade.errors import DataError
 from qtrade.evaluation.skill import HorizonSkill, skill
 from qtrade.evaluation.verdict import verdict
 from qtrade.features.targets import log_returns
 from qtrade.files import write_json
 from qtrade.progress import Progress
-from qtrade.runs import Run
+from qtrade.runs import Run, rows_of
 from qtrade.types import Bars, Float64Array, Forecasts
-from qtrade.windows import Rows
 
 
 def evaluate_run(run: Run, bars: Bars, progress: Progress) -> None:
@@ -40,7 +38,7 @@ def model_skills(run: Run, bars: Bars) -> dict[str, tuple[HorizonSkill, ...]]:
     found: dict[str, tuple[HorizonSkill, ...]] = {}
     for model in dict.fromkeys((config.model, *config.baselines)):
         forecasts, actual = seed_mean_with_actual(*run.forecasts(model))
-        rows = _rows(bars, forecasts)
+        rows = rows_of(forecasts, bars)
         found[model] = skill(forecasts, actual, drift[rows.origin, rows.symbol])
     return found
 
@@ -59,12 +57,3 @@ def expanding_drift(returns: Float64Array) -> Float64Array:
     known = np.nan_to_num(returns[1:], nan=0.0)
     mean = np.cumsum(known, axis=0) / np.arange(1, len(returns))[:, None]
     return np.vstack([np.zeros((1, returns.shape[1])), mean])
-
-
-def _rows(bars: Bars, forecasts: Forecasts) -> Rows:
-    """Positions of the forecasts' origins and symbols on the axes of `bars`."""
-    origin = bars.index.get_indexer(forecasts.origin).astype(np.int64)
-    symbol = pd.Index(bars.symbols).get_indexer(pd.Index(forecasts.symbol)).astype(np.int64)
-    if (origin < 0).any() or (symbol < 0).any():
-        raise DataError("the forecasts have origins or symbols that the bars lack", fix="train the run again")
-    return Rows(origin, symbol)

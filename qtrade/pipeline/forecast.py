@@ -17,12 +17,13 @@ from qtrade.features.scaler import Scaler
 from qtrade.features.targets import as_returns
 from qtrade.files import write_parquet, write_text
 from qtrade.models import MODELS
+from qtrade.models.base import Model
+from qtrade.models.device import set_threads
 from qtrade.models.neural import InformerModel
-from qtrade.models.train import set_threads
 from qtrade.pipeline.market import Market, derive, scaled
 from qtrade.progress import Progress
 from qtrade.report.attention import attention_figure
-from qtrade.runs import Run, check_run, fold_is_complete, forecast_frame
+from qtrade.runs import Run, check_run, fold_is_complete, forecast_frame, rows_of
 from qtrade.types import Bars, Float64Array, Forecasts
 from qtrade.windows import Rows, realised
 
@@ -43,7 +44,7 @@ class Prediction:
     files
         What was written.
     seconds
-        Time the models took to predict.
+        Time the models took to predict, with loading them and scaling what they read.
     """
 
     forecasts: Forecasts
@@ -89,8 +90,10 @@ def forecast_run(
             started = time.perf_counter()
             # As many threads as trained it: sums are split by thread, and so is their last bit.
             before = set_threads(config.train.threads)
-            path, rows = _predict(run, config, market, number, replicate, origins)
-            set_threads(before)
+            try:
+                path, rows = _predict(run, config, market, number, replicate, origins)
+            finally:
+                set_threads(before)
             seconds += time.perf_counter() - started
             parts.append((path, rows, number, replicate, train_end))
         progress.advance(len(origins), f"fold {number + 1}")
@@ -137,12 +140,10 @@ def _predict(
     samples = scaled(market, scaler, None, config.window, config.split.delay).until(origins[-1])
     rows = samples.rows(origins)
     path = scaler.inverse_target(model.predict(samples, rows), rows.symbol)
-    if config.model != "informer":
-        return path, rows
-    return as_returns(path, config.features.target, market.target[rows.origin, rows.symbol]), rows
+    return as_returns(path, config.target_of(config.model), market.target[rows.origin, rows.symbol]), rows
 
 
-def _load(run: Run, config: RunConfig, market: Market, fold: int, replicate: int) -> tuple[Scaler, InformerModel]:
+def _load(run: Run, config: RunConfig, market: Market, fold: int, replicate: int) -> tuple[Scaler, Model]:
     """Scaler and model of a fold, if they fit the bars."""
     folder = run.fold_folder(config.model, fold, replicate)
     if not fold_is_complete(folder):
@@ -155,8 +156,7 @@ def _load(run: Run, config: RunConfig, market: Market, fold: int, replicate: int
             f"here are {', '.join(market.bars.symbols)} with {len(market.features.names)}",
             fix="train a new run on these bars",
         )
-    model: InformerModel = MODELS[config.model].load(folder / "model.safetensors")  # type: ignore[assignment]
-    return scaler, model
+    return scaler, MODELS[config.model].load(folder / "model.safetensors")
 
 
 def _gather(
@@ -212,17 +212,13 @@ def _next_path(market: Market, forecasts: Forecasts, delay: int) -> pd.DataFrame
 def _write(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, table: pd.DataFrame) -> Iterator[Path]:
     """Write the path after the last bar as a table and, if there are more origins, all of them as run's forecasts."""
     folder = run.folder / "predictions"
-    index = market.bars.index
     last = _slug(str(forecasts.origin.max()))
     path = folder / f"path-{last}.csv"
     write_text(path, table.to_csv(index=False))
     yield path
     if forecasts.origin.nunique() == 1:
         return
-    rows = Rows(
-        index.get_indexer(forecasts.origin).astype(np.int64),
-        pd.Index(market.bars.symbols).get_indexer(pd.Index(forecasts.symbol)).astype(np.int64),
-    )
+    rows = rows_of(forecasts, market.bars)
     actual = realised(market.returns, rows, config.window.horizon, config.split.delay)
     path = folder / f"forecasts-{_slug(str(forecasts.origin.min()))}-{last}.parquet"
     write_parquet(path, forecast_frame(forecasts, actual))
@@ -233,6 +229,7 @@ def _draw_attention(run: Run, config: RunConfig, market: Market, fold: tuple[int
     """One picture per symbol and encoder layer, of the first replicate's attention on the last window."""
     number, _, origins = fold
     scaler, model = _load(run, config, market, number, 0)
+    assert isinstance(model, InformerModel), "no other model has attention"
     samples = scaled(market, scaler, None, config.window, config.split.delay).until(origins[-1])
     rows = samples.rows(range(origins[-1], origins[-1] + 1))
     seen = market.bars.index[origins[-1] - config.window.seq_len + 1 : origins[-1] + 1]

@@ -13,7 +13,7 @@ from multiprocessing.queues import SimpleQueue
 from typing import Any, TypeVar
 
 from qtrade.errors import QtradeError
-from qtrade.models.train import set_threads
+from qtrade.models.device import set_threads
 from qtrade.progress import Progress
 
 Context = TypeVar("Context")

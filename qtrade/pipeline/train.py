@@ -16,11 +16,11 @@ from qtrade.config import RunConfig
 from qtrade.data.cache import Cache
 from qtrade.errors import IntegrityError, QtradeError
 from qtrade.features.scaler import Scaler
-from qtrade.features.targets import TargetName, as_returns
+from qtrade.features.targets import as_returns
 from qtrade.files import write_parquet
 from qtrade.models import MODELS
 from qtrade.models.base import Shape
-from qtrade.models.train import choose_device, torch_version
+from qtrade.models.device import choose_device, torch_version
 from qtrade.pipeline.evaluate import evaluate_run
 from qtrade.pipeline.market import Market, prepare, scaled
 from qtrade.pipeline.parallel import count_workers, run_jobs
@@ -133,8 +133,7 @@ def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progre
     fold = fit.fold
     seq_len = config.window.seq_len
     neural = fit.model == "informer"
-    # Baselines say what happens to the price without being asked for its level.
-    name: TargetName = config.features.target if neural else "log_return"
+    name = config.target_of(fit.model)
     target = market.target if neural else market.returns
     rows = range(fold.fit.start - seq_len + 1, fold.fit.stop)
     scaler = Scaler.fit(market.features, target, rows, centred=name != "log_return")

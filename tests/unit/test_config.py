@@ -124,6 +124,15 @@ def test_a_preset_decides_nothing_beyond_its_settings() -> None:
     assert spelled.forecast_hash() == named.forecast_hash() != small.forecast_hash()
 
 
+def test_a_file_of_another_preset_is_not_relabelled(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(load_config(preset="tiny").to_toml(), encoding="utf-8")
+    assert load_config(path, ["preset=tiny"], preset="tiny") == load_config(path)
+    for overrides, preset in (([], "paper"), (["preset=paper"], None)):
+        with pytest.raises(UsageError, match=r"config\.toml is of preset 'tiny'; asking for 'paper'"):
+            load_config(path, overrides, preset=preset)
+
+
 def test_an_unknown_preset_is_named() -> None:
     with pytest.raises(UsageError, match=r"'preset' is not valid.*'tiny', 'small', 'base' or 'paper'.*'huge'"):
         load_config(None, [], preset="huge")

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from qtrade.models.base import Shape
+from qtrade.models.device import choose_device
 from qtrade.models.neural import InformerModel, NeuralConfig
 from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig, choose_device
+from qtrade.models.train import TrainConfig
 from qtrade.progress import Silent
 from qtrade.types import Float64Array
 from qtrade.windows import Samples, WindowConfig

@@ -38,7 +38,7 @@ def test_cached_entries_are_counted(tmp_path: Path, entries: int, told: str) -> 
 def test_missing_torch_is_told_and_not_tripped_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qtrade.doctor.PACKAGES", ("torch-that-is-not-there",))
     monkeypatch.setattr("qtrade.doctor.find_spec", lambda name: None if name == "torch" else find_spec(name))
-    monkeypatch.setitem(sys.modules, "qtrade.models.train", None)
+    monkeypatch.setitem(sys.modules, "qtrade.models.device", None)
     found = findings(tmp_path)
     assert found["torch-that-is-not-there"].problem == "install it: python -m pip install torch-that-is-not-there"
     assert "device" not in found

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ett
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from qtrade.errors import DataError, UsageError
 from qtrade.types import Float64Array
 from qtrade.windows import WindowConfig
-
-PATH = Path(__file__).parents[2] / "benchmarks" / "ett.py"
-SPEC = importlib.util.spec_from_file_location("ett", PATH)
-assert SPEC is not None
-assert SPEC.loader is not None
-ett = importlib.util.module_from_spec(SPEC)
-sys.modules["ett"] = ett
-SPEC.loader.exec_module(ett)
 
 BORDERS = ett.Borders(train=90, valid=40, test=30)
 WINDOW = WindowConfig(seq_len=12, label_len=6, horizon=4)
@@ -244,7 +236,7 @@ class TestRun:
         plan = tiny_plans()["reduced"]["S"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(ett.PUBLISHED, "S", plan)
-            told, lines = ett.experiment("S", series, BORDERS, plan, [0], ett.choose_device("cpu"))
+            told, lines = ett.experiment("S", series, BORDERS, plan, [0], torch.device("cpu"))
         assert told["differs_from_published"] == {}
         assert lines[0].forecast == "Informer, published settings, 1 seed"
 
@@ -265,7 +257,7 @@ class TestRun:
             update={"epochs": 40, "learning_rate": 0.02, "schedule": "cosine", "patience": 40}
         )
         plan = replace(plan, train=train, network=plan.network.model_copy(update={"dropout": 0.0}))
-        found = ett.measure_seed("M", series, BORDERS.origins(WINDOW), plan, 0, ett.choose_device("cpu"))
+        found = ett.measure_seed("M", series, BORDERS.origins(WINDOW), plan, 0, torch.device("cpu"))
         assert found["mse"] < 0.1
 
     @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from qtrade.errors import DataError, UsageError
 from qtrade.models import MODELS
 from qtrade.models.base import History, Model, Shape, TrainingError
 from qtrade.models.baselines import NoSettings, Ridge, RidgeConfig
+from qtrade.models.batches import DeviceSamples
+from qtrade.models.device import choose_device
 from qtrade.models.neural import InformerModel, NeuralConfig
 from qtrade.models.settings import InformerConfig
-from qtrade.models.train import DeviceSamples, TrainConfig, choose_device, learning_rate, predict_network
+from qtrade.models.train import TrainConfig, learning_rate, predict_network
 from qtrade.progress import Silent
 from qtrade.types import Float64Array
 from qtrade.windows import Rows, Samples, WindowConfig

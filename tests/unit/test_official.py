@@ -5,14 +5,12 @@ The other side is `benchmarks/obvious_informer.py`: their layout, names and orde
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from obvious_informer import ObviousInformer
 from torch import Tensor, nn
 
 from qtrade.errors import DataError, UsageError
@@ -21,21 +19,13 @@ from qtrade.models.informer import Informer
 from qtrade.models.settings import InformerConfig
 from qtrade.windows import WindowConfig
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "obvious_informer.py"
-SPEC = importlib.util.spec_from_file_location("obvious_informer", PATH)
-assert SPEC is not None
-assert SPEC.loader is not None
-obvious = importlib.util.module_from_spec(SPEC)
-sys.modules["obvious_informer"] = obvious
-SPEC.loader.exec_module(obvious)
-
 WINDOW = WindowConfig(seq_len=23, label_len=9, horizon=5)
 FEATURES, OUTPUTS, MARKS = 4, 3, 4
 
 
 def pair(dtype: torch.dtype, config: InformerConfig) -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor]]:
     torch.manual_seed(0)
-    theirs = obvious.ObviousInformer(
+    theirs = ObviousInformer(
         FEATURES,
         MARKS,
         OUTPUTS,
@@ -107,7 +97,7 @@ def test_float32_agrees_to_five_digits_at_the_published_size(stack: tuple[int, .
 
 @pytest.mark.parametrize(("stack", "entries", "parameters"), [((), 81, 11_330_055), ((3, 2, 1), 163, 25_517_575)])
 def test_the_plain_network_has_the_published_size(stack: tuple[int, ...], entries: int, parameters: int) -> None:
-    network = obvious.ObviousInformer(7, 4, 7, label_len=48, horizon=24, width=512, heads=8, inner=2048, stack=stack)
+    network = ObviousInformer(7, 4, 7, label_len=48, horizon=24, width=512, heads=8, inner=2048, stack=stack)
     assert len(network.state_dict()) == entries
     assert sum(value.numel() for value in network.parameters()) == parameters
     ours = Informer(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import typer
+from obvious_informer import ObviousInformer
 
 from qtrade.cli import app
 from qtrade.config import load_config
@@ -87,9 +87,8 @@ def test_the_checkpoint_example_of_the_guide_runs(tmp_path: Path, monkeypatch: p
     guide = (ROOT / "docs" / "informer.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    sizes = {"label_len": 48, "horizon": 24, "width": 512, "heads": 8, "inner": 2048}
-    torch.save(import_module("obvious_informer").ObviousInformer(7, 4, 7, **sizes).state_dict(), "checkpoint.pth")
+    theirs = ObviousInformer(7, 4, 7, label_len=48, horizon=24, width=512, heads=8, inner=2048)
+    torch.save(theirs.state_dict(), "checkpoint.pth")
     found: dict[str, Any] = {}
     exec(code, found)
     with torch.no_grad():
