@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,39 @@ from qtrade.types import BAR_FIELDS, PRICE_FIELDS
 
 ACTION_FIELDS = ("dividends", "splits")
 RAW_FIELDS = (*BAR_FIELDS, *ACTION_FIELDS)
+
+
+Severity = Literal["error", "warning", "info"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about bars that whoever relies on them should know.
+
+    Attributes
+    ----------
+    check
+        Short name, as ``duplicates`` or ``ohlc``; `data.accept` names errors by it.
+    severity
+        An ``error`` stops a run unless it is accepted; a ``warning`` deserves a look; an ``info`` is told.
+    count
+        How many bars are concerned.
+    first, last
+        Stamps of the first and the last of them.
+    example
+        What the first one looks like, in words.
+    """
+
+    check: str
+    severity: Severity
+    count: int
+    first: str
+    last: str
+    example: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for a manifest."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +64,10 @@ class RawBars:
     frame
         Columns `RAW_FIELDS` in float64 on a UTC index: ``dividends`` in money per share on their ex-date, ``splits`` as
         the ratio of new shares to old, both 0 where nothing happened.
+    findings
+        What the source saw, mended or left out on the way here: `qtrade.data.quality` cannot see it any more.
+    facts
+        What else is known about these bars, as plain values for the manifest.
 
     Raises
     ------
@@ -41,6 +81,8 @@ class RawBars:
     calendar: str
     exchange_zone: str
     frame: pd.DataFrame
+    findings: tuple[Finding, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         index = self.frame.index
@@ -53,6 +95,17 @@ class RawBars:
             )
         if not (index.is_monotonic_increasing and index.is_unique):
             raise DataError(f"{self.symbol}: the stamps from '{self.source}' are not in order, or repeat")
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what the bars are and of every number in them, in hexadecimal."""
+        named = (self.symbol, self.source, self.interval, self.calendar, self.exchange_zone)
+        digest = hashlib.sha256(json.dumps(named).encode())
+        index = self.frame.index
+        assert isinstance(index, pd.DatetimeIndex)
+        digest.update(np.ascontiguousarray(index.as_unit("ns").asi8))
+        for name in RAW_FIELDS:
+            digest.update(np.ascontiguousarray(self.frame[name].to_numpy(dtype=np.float64)))
+        return digest.hexdigest()
 
 
 class Source(Protocol):
