@@ -102,9 +102,9 @@ class RawBars:
         digest = hashlib.sha256(json.dumps(named).encode())
         index = self.frame.index
         assert isinstance(index, pd.DatetimeIndex)
-        digest.update(np.ascontiguousarray(index.as_unit("ns").asi8))
+        digest.update(index.as_unit("ns").asi8.tobytes())
         for name in RAW_FIELDS:
-            digest.update(np.ascontiguousarray(self.frame[name].to_numpy(dtype=np.float64)))
+            digest.update(self.frame[name].to_numpy(dtype=np.float64).tobytes())
         return digest.hexdigest()
 
 
