@@ -1,4 +1,4 @@
-"""When a market trades, as far as rules known in advance can tell.
+"""When a market trades, as far as rules known in advance can tell; and when it traded, for checking what happened.
 
 A calendar is ``24/7`` (crypto), ``24/5`` (currencies: Sunday to Friday, 17:00 New York time), or the code of an
 exchange in `exchange_calendars` such as ``XNYS``. The bars expected next follow from weekdays, opening hours and
@@ -40,6 +40,7 @@ INTERVALS = (*INTRADAY, "1d", *LONGER_THAN_A_DAY)
 one, too."""
 
 _DAY = pd.Timedelta(days=1)
+_INSTANT = pd.Timedelta(1, unit="ns")
 _CURRENCY_ZONE = "America/New_York"
 _CURRENCY_CLOSE = pd.Timedelta(hours=17)
 _DAYS_PER_YEAR = {ALWAYS: 365.0, CURRENCIES: 260.0}
@@ -138,6 +139,70 @@ def known_stamps(first: pd.Timestamp, last: pd.Timestamp, interval: str, calenda
     else:
         stamps = days[_trades(days, calendar)]
     return stamps[(stamps >= first) & (stamps <= last)]
+
+
+def actual_stamps(first: pd.Timestamp, last: pd.Timestamp, interval: str, calendar: str) -> pd.DatetimeIndex:
+    """List the stamps of the bars that a market really held from `first` to `last`, as far as is known afterwards.
+
+    Unlike `known_stamps` it knows half days, the hours of former times, and closures that nobody foresaw. It knows the
+    past, so it is for checking bars that happened and never for forecasts. Where an exchange's history is not known,
+    the rules stand in for it; crypto, currencies, weeks and months have nothing but rules.
+    """
+    length = intraday_length(interval)
+    ruled = calendar in (ALWAYS, CURRENCIES) or interval in LONGER_THAN_A_DAY
+    history = None if ruled else _history(calendar, (first - _DAY).year // 10, (last + _DAY).year // 10)
+    if history is None:
+        return known_stamps(first, last, interval, calendar)
+    sessions, begin, end = history
+    # A day on either side, because a session may lie on another date in UTC than at the exchange.
+    near = sessions.loc[(first - _DAY).tz_localize(None).normalize() : (last + _DAY).tz_localize(None).normalize()]
+    stamps = pd.DatetimeIndex(near.index).tz_localize("UTC").as_unit("ns") if length is None else _held(near, length)
+    stamps = stamps[(stamps >= first) & (stamps <= last)]
+    for start, stop in ((first, min(last, begin - _INSTANT)), (max(first, end), last)):
+        if start <= stop:
+            stamps = stamps.union(known_stamps(start, stop, interval, calendar))
+    return stamps
+
+
+def _held(sessions: pd.DataFrame, length: pd.Timedelta) -> pd.DatetimeIndex:
+    """Bar openings of sessions, from each one's opening to its close and without its lunch break."""
+    opened, paused, resumed, closed = (
+        pd.DatetimeIndex(sessions[name]).as_unit("ns").asi8 for name in ("open", "break_start", "break_end", "close")
+    )
+    step = length.as_unit("ns").value
+    counts = -(-(closed - opened) // step)
+    session = np.repeat(np.arange(len(sessions)), counts)
+    number = np.arange(len(session)) - np.repeat(np.cumsum(counts) - counts, counts)
+    stamps = opened[session] + number * step
+    # As in `_openings`; a session without a break has NaT here, which is the smallest number.
+    in_break = (stamps >= paused[session]) & (stamps + step <= resumed[session])
+    return pd.DatetimeIndex(stamps[~in_break]).tz_localize("UTC")
+
+
+@lru_cache(maxsize=32)
+def _history(
+    calendar: str, first_decade: int, last_decade: int
+) -> tuple[pd.DataFrame, pd.Timestamp, pd.Timestamp] | None:
+    """Sessions of some decades with their hours, and from when until when they are known; None if they are not.
+
+    Whole decades, so that many symbols with a history of different lengths share a few answers.
+    """
+    import exchange_calendars
+
+    exchange = _exchange(calendar)
+    start, end = pd.Timestamp(first_decade * 10, 1, 1), pd.Timestamp(last_decade * 10 + 9, 12, 31)
+    earliest, latest = exchange.bound_min(), exchange.bound_max()
+    start = start if earliest is None else max(start, earliest)
+    end = end if latest is None else min(end, latest)
+    if start >= end:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.Pandas4Warning)
+            sessions = exchange_calendars.get_calendar(calendar, start=start, end=end).schedule
+    except (NotImplementedError, ValueError):
+        return None
+    return sessions, start.tz_localize("UTC"), end.tz_localize("UTC") + _DAY
 
 
 def _intraday(days: pd.DatetimeIndex, length: pd.Timedelta, calendar: str) -> pd.DatetimeIndex:

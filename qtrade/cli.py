@@ -6,20 +6,16 @@ import json
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
-from rich.table import Column, Table
 from rich.text import Text
 
+from qtrade.cli_data import CACHE, CacheOption, JsonOption, data_app
 from qtrade.errors import PartialError, QtradeError, UsageError
+from qtrade.terminal import err, make_table, number, out, print_records, progress_bars
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,8 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console()
-err = Console(stderr=True)
+app.add_typer(data_app, name="data")
 
 Symbols = Annotated[list[str] | None, typer.Argument(help="Symbols, such as ^GSPC ^IXIC.", show_default=False)]
 SymbolsOption = Annotated[
@@ -48,30 +43,46 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, as train.epochs=4. Repeatable.", show_default=False)
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="First part of the run's name.", show_default=False)]
-SourceOption = Annotated[str | None, typer.Option("--source", help="sample or yahoo.", show_default=False)]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", help="sample, yahoo, file or synthetic.", show_default=False)
+]
 IntervalOption = Annotated[str | None, typer.Option("--interval", help="Bar length, as 1d or 1h.", show_default=False)]
 StartOption = Annotated[str | None, typer.Option("--start", help="First date.", show_default=False)]
 EndOption = Annotated[str | None, typer.Option("--end", help="Date after the last.", show_default=False)]
+PathOption = Annotated[
+    str | None, typer.Option("--path", help="CSV or Parquet file, or a folder of them.", show_default=False)
+]
+ColumnsOption = Annotated[
+    str | None, typer.Option("--columns", help="The file's columns, as open=o,close=c.", show_default=False)
+]
+ZoneOption = Annotated[
+    str | None, typer.Option("--tz", help="Time zone of a file's stamps, as Europe/Berlin.", show_default=False)
+]
+CalendarOption = Annotated[
+    str | None, typer.Option("--calendar", help="When a file's market trades: 24/7, 24/5, XNYS.", show_default=False)
+]
+AcceptOption = Annotated[
+    list[str] | None, typer.Option("--accept", help="An error in the data to accept. Repeatable.", show_default=False)
+]
 PresetOption = Annotated[
     str | None, typer.Option("--preset", help="Size to start from: tiny, small, base, paper.", show_default=False)
 ]
 FeaturesOption = Annotated[
-    str | None, typer.Option("--features", help="What is read and predicted: MS, M or S.", show_default=False)
+    str | None,
+    typer.Option("--features", help="MS, M or S; minimal, default or all; or a file of yours.", show_default=False),
 ]
 TargetOption = Annotated[
-    str | None, typer.Option("--target", help="What is forecast: log_return or log_close.", show_default=False)
+    str | None,
+    typer.Option("--target", help="log_return, scaled_return, log_close; or a file of yours.", show_default=False),
 ]
 KeysOption = Annotated[
     str | None,
     typer.Option("--attention-keys", help="Keys that rank the queries: sampled or all.", show_default=False),
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of runs.")]
-CacheOption = Annotated[Path, typer.Option("--cache", help="Folder of cached bars.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 RUNS = Path("runs")
-CACHE = Path("data_cache")
 INTERRUPTED = 130
 
 
@@ -99,6 +110,11 @@ def run(
     interval: IntervalOption = None,
     start: StartOption = None,
     end: EndOption = None,
+    path: PathOption = None,
+    columns: ColumnsOption = None,
+    tz: ZoneOption = None,
+    calendar: CalendarOption = None,
+    accept: AcceptOption = None,
     preset: PresetOption = None,
     features: FeaturesOption = None,
     target: TargetOption = None,
@@ -119,13 +135,15 @@ def run(
         interval=interval,
         start=start,
         end=end,
+        file={"path": path, "columns": columns, "tz": tz, "calendar": calendar},
+        accept=accept,
         preset=preset,
         features=features,
         target=target,
         attention_keys=attention_keys,
     )
     from qtrade.data.cache import Cache
-    from qtrade.data.load import fetch as fetch_bars
+    from qtrade.data.fetch import fetch as fetch_bars
     from qtrade.pipeline.backtest import backtest_run, load_strategies
     from qtrade.pipeline.report import report_run
     from qtrade.pipeline.train import train_run
@@ -133,7 +151,7 @@ def run(
 
     load_strategies(resolved.strategies)  # a wrong one would be met only after training
     store = Cache(cache)
-    with _bars() as progress:
+    with progress_bars() as progress:
         fetch_bars(resolved.data, cache=store, progress=progress).require_all()
         finished = train_run(resolved, runs=runs, cache=store, progress=progress)
         ruined = None
@@ -144,9 +162,9 @@ def run(
                 raise  # the report there is whole, of other accounts or strategies
             ruined = error
         save_config(finished, resolved)
-        path = report_run(finished)
+        page = report_run(finished)
     _summarise(finished)
-    typer.echo(path)
+    typer.echo(page)
     if ruined:
         raise ruined
 
@@ -161,28 +179,42 @@ def fetch(
     interval: IntervalOption = None,
     start: StartOption = None,
     end: EndOption = None,
+    path: PathOption = None,
+    columns: ColumnsOption = None,
+    tz: ZoneOption = None,
+    calendar: CalendarOption = None,
+    accept: AcceptOption = None,
     cache: CacheOption = CACHE,
 ) -> None:
-    """Download bars into the cache.
+    """Bring bars in the cache up to date: download, import or make them.
 
     Example: qtrade fetch ^GSPC BTC-USD --source yahoo --interval 1d
     """
     from qtrade.data.cache import Cache
-    from qtrade.data.load import DataConfig
-    from qtrade.data.load import fetch as fetch_bars
-    from qtrade.settings import validated
+    from qtrade.data.fetch import fetch as fetch_bars
 
-    chosen = [*(symbols or []), *(arguments or [])]
-    options = {"source": source, "interval": interval, "start": start, "end": end}
-    if config or settings:
-        data = _resolve(config, settings, symbols=chosen, **options).data
-    else:
-        given = {"symbols": chosen or None, **options}
-        data = validated(DataConfig, {key: value for key, value in given.items() if value is not None})
-    with _bars() as progress:
+    data = _resolve(
+        config,
+        settings,
+        symbols=[*(symbols or []), *(arguments or [])],
+        source=source,
+        interval=interval,
+        start=start,
+        end=end,
+        file={"path": path, "columns": columns, "tz": tz, "calendar": calendar},
+        accept=accept,
+    ).data
+    with progress_bars() as progress:
         report = fetch_bars(data, cache=Cache(cache), progress=progress)
-    for path in report.saved:
-        typer.echo(path)
+    for saved in report.saved:
+        typer.echo(saved)
+    if len(report.failed) + len(report.saved) > 1 and report.failed:
+        table = make_table("failed", "why", "what to do")
+        for symbol, failure in report.failed.items():
+            what = failure.what.removeprefix(f"{symbol}: ")
+            told = f"{what}: {failure.why}" if failure.why else what
+            table.add_row(Text(symbol), Text(told), Text(failure.fix.partition("\n")[0]))
+        err.print(table)
     report.require_all()
 
 
@@ -197,6 +229,11 @@ def train(
     interval: IntervalOption = None,
     start: StartOption = None,
     end: EndOption = None,
+    path: PathOption = None,
+    columns: ColumnsOption = None,
+    tz: ZoneOption = None,
+    calendar: CalendarOption = None,
+    accept: AcceptOption = None,
     preset: PresetOption = None,
     features: FeaturesOption = None,
     target: TargetOption = None,
@@ -217,6 +254,8 @@ def train(
         interval=interval,
         start=start,
         end=end,
+        file={"path": path, "columns": columns, "tz": tz, "calendar": calendar},
+        accept=accept,
         preset=preset,
         features=features,
         target=target,
@@ -226,7 +265,7 @@ def train(
     from qtrade.pipeline.train import train_run
     from qtrade.runs import save_config
 
-    with _bars() as progress:
+    with progress_bars() as progress:
         finished = train_run(resolved, runs=runs, cache=Cache(cache), progress=progress)
         save_config(finished, resolved)
     typer.echo(finished.folder)
@@ -257,7 +296,7 @@ def backtest(
         raise UsageError("--set needs exactly one --strategy", why="a parameter belongs to one strategy")
     chosen = dict.fromkeys(strategy, params) if strategy else None
     found = open_run(runs, run_name)
-    with _bars() as progress:
+    with progress_bars() as progress:
         folders = backtest_run(found, progress=progress, strategies=chosen)
     made = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
     _backtest_table([(one["strategy"], one["params"], one["metrics"]) for one in made], made[0]["buy_and_hold"])
@@ -296,7 +335,7 @@ def forecast(
     if fresh:
         data = found.config.data
         bars = load_bars(data.model_copy(update={"end": None}), Cache(cache)).bars
-    with _bars() as progress:
+    with progress_bars() as progress:
         made = forecast_run(found, progress=progress, since=since, bars=bars, attention=attention)
     if as_json:
         typer.echo(made.path.to_json(orient="records", date_format="iso", double_precision=15, indent=2))
@@ -344,7 +383,7 @@ def features(as_json: JsonOption = False) -> None:
         }
         for name, feature in FEATURES.items()
     ]
-    _rows(rows, as_json, hidden=("group", "needs_volume"))
+    print_records(rows, as_json, hidden=("group", "needs_volume"))
 
 
 @app.command()
@@ -355,7 +394,9 @@ def models(as_json: JsonOption = False) -> None:
     """
     from qtrade.models import MODELS
 
-    _rows([{"name": name, "what": (kind.__doc__ or "").partition("\n")[0]} for name, kind in MODELS.items()], as_json)
+    print_records(
+        [{"name": name, "what": (kind.__doc__ or "").partition("\n")[0]} for name, kind in MODELS.items()], as_json
+    )
 
 
 @app.command()
@@ -366,7 +407,7 @@ def strategies(as_json: JsonOption = False) -> None:
     """
     from qtrade.strategy import list_strategies, strategy_folders
 
-    _rows(
+    print_records(
         [
             {
                 "name": one.name,
@@ -389,7 +430,7 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = CACHE) -> None:
     from qtrade.doctor import examine
 
     findings = examine(cache)
-    _rows([{"what": one.what, "found": one.found, "problem": one.problem} for one in findings], as_json)
+    print_records([{"what": one.what, "found": one.found, "problem": one.problem} for one in findings], as_json)
     if any(one.problem for one in findings):
         raise typer.Exit(1)
 
@@ -419,6 +460,10 @@ def _complain(text: str) -> None:
     err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+_FEATURES_ARE = dict.fromkeys(("MS", "M", "S"), "mode") | dict.fromkeys(("none", "minimal", "default", "all"), "set")
+"""Which setting a value of --features is; anything else is a file."""
+
+
 def _resolve(
     config: Path | None,
     settings: list[str] | None,
@@ -429,6 +474,8 @@ def _resolve(
     features: str | None = None,
     target: str | None = None,
     attention_keys: str | None = None,
+    file: dict[str, str | None] | None = None,
+    accept: list[str] | None = None,
     **data: str | None,
 ) -> RunConfig:
     """Put file, assignments and options together; options win."""
@@ -439,59 +486,10 @@ def _resolve(
         settings or [],
         name=name,
         preset=preset,
-        data={"symbols": symbols or None, **data},
-        features={"mode": features, "target": target},
+        data={"symbols": symbols or None, "file": file, "accept": accept or None, **data},
+        features={_FEATURES_ARE.get(features or "", "module"): features, "target": target},
         informer={"attention_keys": attention_keys},
     )
-
-
-class _TerminalProgress:
-    """`qtrade.progress.Progress` as a bar on stderr."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.task: TaskID | None = None
-
-    def start(self, title: str, total: int) -> None:
-        """Begin a bar below the finished ones."""
-        self.task = self.progress.add_task(title, total=total, note="")
-        self.progress.update(self.task, advance=0)  # a job without steps is finished at once
-
-    def advance(self, steps: int, note: str) -> None:
-        """Move the bar."""
-        assert self.task is not None, "start comes first"
-        self.progress.update(self.task, advance=steps, note=note)
-        if not err.is_terminal:
-            err.print(f"{self.progress.tasks[self.task].description}  {note}", markup=False, highlight=False)
-
-    def message(self, text: str) -> None:
-        """Print a line above the bars."""
-        self.progress.console.print(text, markup=False, highlight=False)
-
-
-class _TimeColumn(ProgressColumn):
-    """How long a job will take from now, or took."""
-
-    def render(self, task: Task) -> Text:
-        seconds = task.finished_time if task.finished else task.time_remaining
-        shown = "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
-        return Text(f"{shown} {'in all' if task.finished else 'left':<6}", style="progress.remaining")
-
-
-@contextmanager
-def _bars() -> Iterator[_TerminalProgress]:
-    """Show progress on stderr: live bars in a terminal, a line per step elsewhere."""
-    columns = (
-        TextColumn("{task.description:<14}"),
-        BarColumn(bar_width=10),
-        _TimeColumn(),
-        TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
-    )
-    # A step can take minutes, and a step that is forgotten by the next one leaves no estimate of the time left.
-    with Progress(
-        *columns, console=err, disable=not err.is_terminal, expand=True, speed_estimate_period=86_400.0
-    ) as progress:
-        yield _TerminalProgress(progress)
 
 
 def _summarise(finished: Run) -> None:
@@ -512,7 +510,7 @@ def _backtest_table(
     backtests
         Name, parameters and metrics of each.
     """
-    table = _table("strategy")
+    table = make_table("strategy")
     titles = ("gross\n%/year", "cost\n%/year", "net\n%/year", "Sharpe ratio\n95% interval", "deepest\nfall %", "fills")
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
@@ -521,11 +519,11 @@ def _backtest_table(
         told = [f"  {key}={value}" for key, value in params.items()] if seen[name] > 1 else []
         table.add_row(
             Text("\n".join([name, *told])),
-            _number(values["gross_annual_return"], percent=True),
-            _number(values["cost_annual"], percent=True),
-            _number(values["net_annual_return"], percent=True),
+            number(values["gross_annual_return"], percent=True),
+            number(values["cost_annual"], percent=True),
+            number(values["net_annual_return"], percent=True),
             _with_interval(values["sharpe"], values["sharpe_low"], values["sharpe_high"]),
-            _number(values["max_drawdown"], percent=True),
+            number(values["max_drawdown"], percent=True),
             f"{values['trades']:,.0f}",
         )
     out.print(table)
@@ -535,7 +533,7 @@ def _path_tables(path: DataFrame) -> None:
     """Print what is expected, a table per symbol."""
     for symbol, rows in path.groupby("symbol", sort=False):
         out.print(Text(f"{symbol} after {rows['origin'].iloc[0]:%Y-%m-%d %H:%M} UTC"), style="bold")
-        table = _table("step")
+        table = make_table("step")
         for title in ("time", "return %", "adjusted price", "80% interval"):
             table.add_column(title, justify="right", no_wrap=True)
         for row in rows.to_dict("records"):
@@ -545,40 +543,8 @@ def _path_tables(path: DataFrame) -> None:
         out.print(table)
 
 
-def _number(value: float | None, *, percent: bool = False) -> str:
-    return "-" if value is None else f"{100 * value if percent else value:.2f}"
-
-
 def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    return "-" if value is None else f"{_number(value)} [{_number(low)}, {_number(high)}]"
-
-
-def _rows(rows: list[dict[str, Any]], as_json: bool, hidden: Collection[str] = ()) -> None:
-    """Print records as JSON, or as a table without the `hidden` columns."""
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    if not rows:
-        typer.echo("nothing found")
-        return
-    titles = [title for title in rows[0] if title not in hidden]
-    table = _table(*titles)
-    for row in rows:
-        table.add_row(*(Text(_cell(row[title])) for title in titles))
-    out.print(table)
-
-
-def _table(first: str, *others: str) -> Table:
-    """Lay out a table whose first column is a name to be copied, and so never cut."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, no_wrap=True)
-    for title in others:
-        table.add_column(title, overflow="fold")
-    return table
-
-
-def _cell(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "-" if value is None else f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 if __name__ == "__main__":

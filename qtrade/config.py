@@ -14,10 +14,9 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from qtrade.backtest.costs import BacktestConfig
-from qtrade.data.load import DataConfig
+from qtrade.data.config import DataConfig
 from qtrade.errors import UsageError
 from qtrade.features.build import FeatureConfig
-from qtrade.features.targets import TargetName
 from qtrade.models.baselines import NoSettings, RidgeConfig
 from qtrade.models.neural import NeuralConfig
 from qtrade.models.settings import InformerConfig
@@ -83,8 +82,9 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _levels_start_at_the_origin(self) -> Self:
-        if self.features.target == "log_close" and self.split.delay:
-            raise ValueError("a target of log_close needs split.delay 0: its first return starts at the origin")
+        target = self.features.target
+        if self.split.delay and (target == "log_close" or target.endswith(".py")):
+            raise ValueError(f"a target of {target} needs split.delay 0: its first return starts at the origin")
         return self
 
     def settings_of(self, model: str) -> Settings:
@@ -92,10 +92,6 @@ class RunConfig(Settings):
         if model == "informer":
             return NeuralConfig(network=self.informer, train=self.train)
         return self.ridge if model == "ridge" else NoSettings()
-
-    def target_of(self, model: str) -> TargetName:
-        """Return what a model forecasts; baselines tell of the price without being asked for its level."""
-        return self.features.target if model == "informer" else "log_return"
 
     def forecast_hash(self, **facts: str) -> str:
         """SHA-256 of all that decides the forecasts.
@@ -105,7 +101,10 @@ class RunConfig(Settings):
         facts
             What the configuration does not know: the data's fingerprint, the device, the version.
         """
+        # Where bars come from is told by their fingerprint, which is among the facts.
+        origin = {"accept", "versions", "file", "synthetic", "yahoo"}
         idle: Any = {"name": True, "preset": True, "backtest": True, "strategies": True, "train": {"workers"}}
+        idle["data"] = origin
         decides = self.model_dump(mode="json", exclude=idle)
         return hashlib.sha256(json.dumps([decides, facts], sort_keys=True).encode()).hexdigest()
 
@@ -135,13 +134,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
     tree = deepcopy(written)
     for text in overrides:
         _assign(tree, text)
-    for key, value in values.items():
-        if isinstance(value, dict):
-            given = {name: item for name, item in value.items() if item is not None}
-            if given:
-                tree[key] = {**tree.get(key, {}), **given}
-        elif value is not None:
-            tree[key] = value
+    tree = _merged(tree, _given(values))
     if "preset" in written and tree["preset"] != written["preset"]:
         raise UsageError(
             f"{path} is of preset '{written['preset']}'; asking for '{tree['preset']}' would only relabel it",
@@ -149,6 +142,12 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
             fix="leave the other preset out, or take preset and its settings out of the file",
         )
     return validated(RunConfig, tree, path, written)
+
+
+def _given(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is None, and tables in which everything is."""
+    kept = {key: _given(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
-import linecache
 import math
-import sys
-import traceback
-import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -24,8 +18,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from qtrade.errors import IntegrityError, QtradeError, UsageError, nearest
+from qtrade.errors import IntegrityError, UsageError, nearest
 from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts
+from qtrade.user_code import UserFile
 
 ParamValue = bool | int | float | str
 
@@ -70,22 +65,26 @@ class StrategyInfo:
 
 @dataclass(frozen=True)
 class LoadedStrategy:
-    """A strategy ready to decide, with every parameter's value and the bytes of its file."""
+    """A strategy ready to decide, with every parameter's value and its file."""
 
     name: str
-    path: Path
     params: Mapping[str, ParamValue]
     instance: Strategy
-    source: bytes = dataclasses.field(repr=False)
+    file: UserFile
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self.file.path
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the file."""
-        return hashlib.sha256(self.source).hexdigest()
+        return self.file.sha256
 
     def afresh(self) -> LoadedStrategy:
         """Run the file again as it was when it was loaded, for a strategy that remembers nothing of this one."""
-        return _instantiate(_load_class(self.path, self.source), self.name, self.path, self.params, self.source)
+        return _instantiate(_load_class(self.file), self.name, self.params, self.file)
 
 
 def strategy_folders() -> tuple[Path, ...]:
@@ -102,9 +101,9 @@ def list_strategies(folders: Sequence[Path]) -> list[StrategyInfo]:
         summary, problem = "", ""
         parameters: tuple[Parameter, ...] = ()
         try:
-            source = _read(path)
-            parameters = _parameters(_load_class(path, source), path)
-            summary = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+            file = UserFile.read(path)
+            parameters = _parameters(_load_class(file), file)
+            summary = (ast.get_docstring(ast.parse(file.source)) or "").partition("\n")[0]
         except UsageError as error:
             problem = str(error)
         listed.append(StrategyInfo(name, path, summary, parameters, problem))
@@ -138,9 +137,9 @@ def load_strategy(name_or_path: str, params: Mapping[str, ParamValue], folders: 
                 fix="qtrade strategies lists them; a file of your own is given by its path, as in my/file.py",
             )
         path = known[name_or_path]
-    source = _read(path)
-    kind = _load_class(path, source)
-    fields = {parameter.name: parameter for parameter in _parameters(kind, path)}
+    file = UserFile.read(path)
+    kind = _load_class(file)
+    fields = {parameter.name: parameter for parameter in _parameters(kind, file)}
     for name in params:
         if name not in fields:
             why = nearest(name, fields) if fields else "it has none"
@@ -152,7 +151,7 @@ def load_strategy(name_or_path: str, params: Mapping[str, ParamValue], folders: 
         else parameter.default
         for name, parameter in fields.items()
     }
-    return _instantiate(kind, path.stem, path, values, source)
+    return _instantiate(kind, path.stem, values, file)
 
 
 def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
@@ -170,7 +169,7 @@ def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts) -> pd.Dat
     """
     # Its own copies: a strategy that writes into its arguments must not change what it is judged by.
     given = bars.rows(0, len(bars)), forecasts.where(np.ones(len(forecasts), dtype=np.bool_))
-    with _blame(strategy.path, f"strategy '{strategy.name}' failed while deciding"):
+    with strategy.file.blamed(f"strategy '{strategy.name}' failed while deciding"):
         weights = strategy.instance.weights(*given)
 
     fix = f"correct 'weights' in {strategy.path}"
@@ -296,21 +295,9 @@ def _files(folders: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the strategy file {path}", why=error.strerror or str(error)) from error
-
-
-def _load_class(path: Path, source: bytes) -> type[Any]:
+def _load_class(file: UserFile) -> type[Any]:
     """Run a strategy file and return its one public class."""
-    # Compiled here and not imported: an import leaves a cache beside the user's file, and may then use a stale one.
-    module = types.ModuleType(f"qtrade_strategy_{hashlib.sha256(source).hexdigest()[:12]}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look up annotations there
-    with _blame(path, f"the strategy file {path} cannot be loaded"):
-        exec(compile(source, str(path), "exec"), module.__dict__)
+    module = file.run()
     kinds = [
         value
         for name, value in vars(module).items()
@@ -320,13 +307,13 @@ def _load_class(path: Path, source: bytes) -> type[Any]:
     if len(kinds) != 1:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise UsageError(
-            f"{path} must define one class, and defines {names or 'none'}",
+            f"{file.path} must define one class, and defines {names or 'none'}",
             why="the class of a file is its strategy",
             fix="begin the names of other classes with an underscore" if kinds else _COPY,
         )
     kind = kinds[0]
-    classes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
-    where = f"{path}, line {next((node.lineno for node in classes if node.name == kind.__name__), 1)}"
+    classes = (node for node in ast.walk(ast.parse(file.source)) if isinstance(node, ast.ClassDef))
+    where = f"{file.path}, line {next((node.lineno for node in classes if node.name == kind.__name__), 1)}"
     options = getattr(kind, "__dataclass_params__", None)
     if options is None or not options.frozen:
         raise UsageError(
@@ -337,21 +324,19 @@ def _load_class(path: Path, source: bytes) -> type[Any]:
     return kind
 
 
-def _instantiate(
-    kind: type[Any], name: str, path: Path, values: Mapping[str, ParamValue], source: bytes
-) -> LoadedStrategy:
-    with _blame(path, f"strategy '{name}' refused its parameters"):
+def _instantiate(kind: type[Any], name: str, values: Mapping[str, ParamValue], file: UserFile) -> LoadedStrategy:
+    with file.blamed(f"strategy '{name}' refused its parameters"):
         instance = kind(**values)
-    return LoadedStrategy(name, path, values, instance, source)
+    return LoadedStrategy(name, values, instance, file)
 
 
-def _parameters(kind: type[Any], path: Path) -> tuple[Parameter, ...]:
+def _parameters(kind: type[Any], file: UserFile) -> tuple[Parameter, ...]:
     """Fields of a strategy class, each with a type that can be read from text, and a default of that type."""
-    with _blame(path, f"{path}: the parameter types cannot be understood"):
+    with file.blamed(f"{file.path}: the parameter types cannot be understood"):
         hints = typing.get_type_hints(kind)
     parameters = []
     for field in dataclasses.fields(kind):
-        where, annotation = f"{path}: parameter '{field.name}'", hints[field.name]
+        where, annotation = f"{file.path}: parameter '{field.name}'", hints[field.name]
         if typing.get_origin(annotation) is not Literal and annotation not in (bool, int, float, str):
             raise UsageError(f"{where} must be of type bool, int, float, str or Literal, not {field.type}")
         if field.default is dataclasses.MISSING:
@@ -384,20 +369,3 @@ def _convert(value: ParamValue, annotation: Any, where: str) -> ParamValue:
         except (TypeError, ValueError, OverflowError):
             pass
     raise UsageError(f"{where} must be of type {annotation.__name__}, not '{value}'")
-
-
-@contextmanager
-def _blame(path: Path, what: str) -> Iterator[None]:
-    """Turn any failure of a user's file into a `UsageError` that shows the line in that file."""
-    try:
-        yield
-    except QtradeError:
-        raise
-    except (Exception, SystemExit) as error:  # a file that calls sys.exit() must not end qtrade; Ctrl-C must
-        number = next((f.lineno for f in traceback.extract_tb(error.__traceback__)[::-1] if f.filename == str(path)), 0)
-        message = str(error)
-        if isinstance(error, SyntaxError) and error.filename == str(path):
-            number, message = error.lineno or 0, error.msg
-        linecache.checkcache(str(path))
-        line = f", line {number}: {linecache.getline(str(path), number).strip()}" if number else ""
-        raise UsageError(what, why=f"{type(error).__name__}: {message}", fix=f"see {path}{line}") from error

@@ -72,6 +72,8 @@ class Samples:
         Lengths L, label part and H.
     delay
         Bars between the origin and the start of its label.
+    unit
+        (T, S) float32 what a label is divided by, taken at its origin; None for 1.
     """
 
     values: Float32Array
@@ -81,6 +83,7 @@ class Samples:
     target: Float32Array | None
     window: WindowConfig
     delay: int = 0
+    unit: Float32Array | None = None
 
     def __post_init__(self) -> None:
         bars = len(self.values)
@@ -88,6 +91,8 @@ class Samples:
             raise ValueError("values, marks and future_start must have one row per bar")
         if self.target is not None and self.target.shape != self.values.shape[:2]:
             raise ValueError(f"target must be {self.values.shape[:2]}, got {self.target.shape}")
+        if self.unit is not None and self.unit.shape != self.values.shape[:2]:
+            raise ValueError(f"unit must be {self.values.shape[:2]}, got {self.unit.shape}")
 
     def rows(self, origins: range) -> Rows:
         """Return the windows of every symbol at a range of origins."""
@@ -106,11 +111,12 @@ class Samples:
             marks=self.marks[:stop],
             future_start=self.future_start[:stop],
             target=None if self.target is None else self.target[:stop],
+            unit=None if self.unit is None else self.unit[:stop],
         )
 
     def without_target(self) -> Samples:
         """Forget the target: what a model that predicts is given."""
-        return replace(self, target=None)
+        return replace(self, target=None, unit=None)
 
     def cut(self, rows: Rows) -> Windows:
         """Cut the windows of `rows`; their label is None if the target was forgotten.
@@ -139,7 +145,7 @@ class Samples:
         self.check(rows)
         bar = rows.origin[:, None] + label_offsets(self.window.horizon, self.delay)
         label: Float32Array = self.target[bar, rows.symbol[:, None]]
-        return label
+        return label if self.unit is None else label / self.unit[rows.origin, rows.symbol][:, None]
 
     def check(self, rows: Rows) -> None:
         """Raise `IntegrityError` unless every window of `rows` lies in the data, and its label if there is a target."""

@@ -1,35 +1,110 @@
-"""Bars on disk: one Parquet file and one manifest per symbol, complete or not there.
+"""Bars on disk: a Parquet file and a manifest per symbol, complete or not there, and every version they ever had.
 
 ::
 
-    data_cache/<source>/<interval>/<safe name>.parquet
-    data_cache/<source>/<interval>/<safe name>.json      written last; holds the SHA-256 of the Parquet file
+    data_cache/<source>/<interval>/<safe name>.json            manifest, written last
+    data_cache/<source>/<interval>/<safe name>.parquet         the bars
+    data_cache/<source>/<interval>/<safe name>.<id>.parquet    a vintage: what the bars were before they were rewritten
+
+The manifest lists versions, the newest last. Bars that were only added to are still in the newer file, so their version
+is a span of it; what was rewritten keeps a file of its own. An id is the beginning of `RawBars.fingerprint`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import unquote
 
 import pandas as pd
 from filelock import FileLock, Timeout
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from qtrade import __version__
-from qtrade.data.raw import RAW_FIELDS, RawBars
+from qtrade.data.raw import RAW_FIELDS, Finding, RawBars
 from qtrade.errors import DataError, UsageError
-from qtrade.files import atomic_path, read_json, read_parquet, sha256
+from qtrade.files import atomic_path, read_json, read_parquet, sha256, write_text
 
 # Any other byte is written as %XX: small letters too, since some file systems do not tell them from capitals.
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=^")
 # Windows refuses these whatever follows the first dot; a digit at the end stands for the nine ports.
 _RESERVED = ("CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10)))
 _LOCK_SECONDS = 60.0
+_ID = 12
+
+
+def _is_stamp(text: str) -> str:
+    if pd.isna(pd.Timestamp(text)) or pd.Timestamp(text).tz is None:
+        raise ValueError("it is no stamp with a time zone")
+    return text
+
+
+def _is_name(text: str) -> str:
+    if Path(text).name != text:
+        raise ValueError("it is no name of a file")
+    return text
+
+
+@dataclass(frozen=True)
+class Version:
+    """What an entry held at some time.
+
+    Attributes
+    ----------
+    fingerprint
+        `RawBars.fingerprint` of it.
+    calendar, exchange_zone
+        As of then.
+    rows, first, last
+        How many bars, and the stamps of the first and the last.
+    fetched
+        When it came, UTC.
+    file
+        Name of the file that holds it, possibly among other bars.
+    """
+
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    calendar: str
+    exchange_zone: str
+    rows: int
+    first: Annotated[str, AfterValidator(_is_stamp)]
+    last: Annotated[str, AfterValidator(_is_stamp)]
+    fetched: str
+    file: Annotated[str, AfterValidator(_is_name)]
+
+    @property
+    def id(self) -> str:
+        """What the version is called."""
+        return self.fingerprint[:_ID]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the manifest says of a symbol's bars."""
+
+    symbol: str
+    source: str
+    interval: str
+    versions: Annotated[tuple[Version, ...], Field(min_length=1)]
+    findings: tuple[Finding, ...]
+    facts: dict[str, Any]
+    sha256: str
+
+    @property
+    def current(self) -> Version:
+        """The newest version."""
+        return self.versions[-1]
+
+
+_ENTRY = TypeAdapter(Entry)
 
 
 @dataclass(frozen=True)
@@ -43,62 +118,184 @@ class Cache:
         return self.root / source / interval / f"{safe_name(symbol)}.parquet"
 
     def write(self, raw: RawBars) -> Path:
-        """Store raw bars in place of the former entry, and return the Parquet file.
+        """Store raw bars in place of the former entry, which stays as a version, and return the Parquet file.
 
-        Both files are complete on disk before either takes its name, so a failure leaves the former entry whole. A
-        crash between the two renamings leaves a pair that does not match, and `read` says so.
+        A failure leaves the former entry whole. So does a crash at any moment: until the manifest has its new content,
+        the bars that the old one tells of are there under its version's name.
 
         Raises
         ------
         UsageError
             If the folder cannot be written to.
         """
-        path = self.path(raw.source, raw.interval, raw.symbol)
+        return self.update(raw.source, raw.interval, raw.symbol, lambda stored: raw)
+
+    def update(self, source: str, interval: str, symbol: str, change: Callable[[RawBars | None], RawBars]) -> Path:
+        """Write what `change` makes of the stored bars (None if there are none), with nobody else writing meanwhile."""
+        path = self.path(source, interval, symbol)
         with self._locked(path):
+            for left in path.parent.glob(f".{path.stem}.*.tmp"):
+                left.unlink(missing_ok=True)  # by a process that was killed; this one alone writes here now
             try:
-                # The inner file is renamed first: the manifest comes last.
-                with atomic_path(path.with_suffix(".json")) as manifest, atomic_path(path) as bars:
-                    raw.frame.to_parquet(bars, engine="pyarrow")
-                    manifest.write_text(json.dumps(_facts(raw, sha256(bars)), indent=2) + "\n", encoding="utf-8")
+                entry = self._entry(path)
+                stored = self._bars(path, entry)
+            except DataError:
+                entry, stored = None, None  # nothing there, or nothing that could be trusted
+            raw = change(stored)
+            assert (raw.source, raw.interval, raw.symbol) == (source, interval, symbol), "bars of another entry"
+            try:
+                self._write(path, raw, entry, stored)
             except OSError as error:
                 raise _not_writable(path.parent, error) from error
         return path
 
-    def read(self, source: str, interval: str, symbol: str) -> RawBars:
-        """Read an entry back.
+    def read(self, source: str, interval: str, symbol: str, version: str | None = None) -> RawBars:
+        """Read an entry back, or a former version of it by the beginning of its fingerprint.
 
         Raises
         ------
         DataError
             If there is no such entry, or a file was altered, cut off or written by something else.
+        UsageError
+            If no version, or more than one, begins like that.
         """
         path = self.path(source, interval, symbol)
+        with self._found(path, symbol):
+            entry = self._entry(path)
+            return self._bars(path, entry) if version is None else self._vintage(path, entry, version)
+
+    def entry(self, source: str, interval: str, symbol: str) -> Entry:
+        """Read what the manifest says, without the bars."""
+        path = self.path(source, interval, symbol)
+        with self._found(path, symbol):
+            return self._entry(path)
+
+    def find(self, symbol: str | None = None, source: str | None = None, interval: str | None = None) -> list[Path]:
+        """List the Parquet files of all entries, or of those that match; their manifests are there, whole or not."""
+        places = self.root.glob(f"{source or '*'}/{interval or '*'}/{safe_name(symbol) if symbol else '*'}.json")
+        return sorted(place.with_suffix(".parquet") for place in places if "." not in place.stem)
+
+    def remove(self, source: str, interval: str, symbol: str) -> None:
+        """Delete an entry with all its versions."""
+        path = self.path(source, interval, symbol)
+        with self._locked(path):
+            try:
+                # The manifest first: what it told of is then nothing any more, whatever happens next.
+                for file in (path.with_suffix(".json"), path, *path.parent.glob(f"{path.stem}.*")):
+                    if file.suffix in (".json", ".parquet"):
+                        file.unlink(missing_ok=True)
+            except OSError as error:
+                raise _not_writable(path.parent, error) from error
+
+    def _entry(self, path: Path) -> Entry:
+        """Read and check a manifest."""
+        source, interval, symbol = key_of(path)
         manifest = path.with_suffix(".json")
-        words = ("qtrade", "fetch", symbol, "--source", source, "--interval", interval, "--cache", str(self.root))
-        command = f"`{shlex.join(words)}`"
+        again = self._again(source, interval, symbol)
         if not manifest.exists():
             raise DataError(
-                f"{symbol}: the cache {self.root} has no {interval} bars from '{source}'", fix=f"fetch them: {command}"
+                f"{symbol}: the cache {self.root} has no {interval} bars from '{source}'",
+                fix=again.replace("it again", "them"),
             )
-        again = f"fetch it again: {command}"
-        with self._locked(path, only_reading=True):
-            facts = read_json(manifest, fix=again)
-            if not isinstance(facts, dict) or _checksum(path, fix=again) != facts.get("sha256"):
-                raise DataError(f"{path} is not what its manifest says", why="it was altered or cut off", fix=again)
-            frame = read_parquet(path, fix=again)
+        facts = read_json(manifest, fix=again)
+        if not isinstance(facts, dict) or facts.pop("checksum", None) != _checksum(facts):
+            raise DataError(f"{manifest} is not as it was written", why="it was altered or cut off", fix=again)
         asked = {"symbol": symbol, "source": source, "interval": interval}
         found = {key: facts.get(key) for key in asked}
         if found != asked:
             raise DataError(f"{manifest} describes other bars", why=f"it says {found}, not {asked}", fix=again)
         try:
-            return RawBars(
-                **asked,
-                calendar=facts["calendar"],
-                exchange_zone=facts["exchange_zone"],
-                frame=frame[list(RAW_FIELDS)].set_axis(pd.DatetimeIndex(frame.index), axis=0),
+            return _ENTRY.validate_json(json.dumps(facts), strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise DataError(f"{manifest} lacks what this version needs", why=why, fix=again) from error
+
+    def _bars(self, path: Path, entry: Entry) -> RawBars:
+        """Read the current bars, which a crash may have left under their version's name."""
+        again = self._again(entry.source, entry.interval, entry.symbol)
+        for file in (path, _vintage_path(path, entry.current.fingerprint)):
+            try:
+                if sha256(file) == entry.sha256:
+                    break
+            except OSError as error:
+                problem = error.strerror or str(error)
+            else:
+                problem = "it was altered or cut off"
+        else:
+            raise DataError(f"{path} is not what its manifest says", why=problem, fix=again)
+        return _raw(entry, entry.current, read_parquet(file, fix=again), again)
+
+    def _vintage(self, path: Path, entry: Entry, begins: str) -> RawBars:
+        """Read a version by the beginning of its fingerprint, and check that it is the one."""
+        matching = {one.fingerprint: one for one in entry.versions if one.fingerprint.startswith(begins)}
+        if len(matching) != 1:
+            raise UsageError(
+                f"{entry.symbol} has {len(matching) or 'no'} versions that begin with '{begins}'",
+                fix=f"`qtrade data vintages {shlex.quote(entry.symbol)}` lists them",
             )
-        except (KeyError, ValueError) as error:
-            raise DataError(f"{path} lacks what this version needs", why=str(error), fix=again) from error
+        (version,) = matching.values()
+        if version == entry.current:
+            return self._bars(path, entry)
+        fix = "nothing brings a lost vintage back; run again on the current bars"
+        frame = read_parquet(path.with_name(version.file), fix=fix)
+        kept = frame[(frame.index >= pd.Timestamp(version.first)) & (frame.index <= pd.Timestamp(version.last))]
+        raw = _raw(entry, version, kept, fix)
+        if raw.fingerprint() != version.fingerprint:
+            raise DataError(f"{version.file} no longer holds version {version.id}", why="it was altered", fix=fix)
+        return raw
+
+    def _write(self, path: Path, raw: RawBars, entry: Entry | None, stored: RawBars | None) -> None:
+        """Put new files in the place of old ones: the bars, then the manifest."""
+        version = Version(
+            raw.fingerprint(),
+            raw.calendar,
+            raw.exchange_zone,
+            len(raw.frame),
+            str(raw.frame.index[0]),
+            str(raw.frame.index[-1]),
+            str(pd.Timestamp.now("UTC").floor("s")),
+            path.name,
+        )
+        former: list[Version] = []
+        vintage = None
+        if entry is not None and stored is not None:
+            former = [one for one in entry.versions if one.fingerprint != version.fingerprint]
+            vintage = _vintage_path(path, entry.current.fingerprint)
+            _keep(path, vintage, entry.sha256)
+            if not _contains(raw, stored):
+                former = [replace(one, file=vintage.name) if one.file == path.name else one for one in former]
+                vintage = None
+        else:
+            _set_aside(path)
+        with atomic_path(path) as bars:
+            raw.frame.to_parquet(bars, engine="pyarrow")
+            facts = {
+                "symbol": raw.symbol,
+                "source": raw.source,
+                "interval": raw.interval,
+                "versions": [asdict(one) for one in (*former, version)],
+                "findings": [finding.to_dict() for finding in raw.findings],
+                "facts": dict(raw.facts),
+                "sha256": sha256(bars),
+                "qtrade": __version__,
+            }
+            text = json.dumps(facts | {"checksum": _checksum(facts)}, indent=2, allow_nan=False) + "\n"
+        write_text(path.with_suffix(".json"), text)
+        if vintage is not None:
+            vintage.unlink(missing_ok=True)
+
+    def _again(self, source: str, interval: str, symbol: str) -> str:
+        words = ("qtrade", "fetch", symbol, "--source", source, "--interval", interval, "--cache", str(self.root))
+        return f"fetch it again: `{shlex.join(words)}`"
+
+    @contextmanager
+    def _found(self, path: Path, symbol: str) -> Iterator[None]:
+        """Hold the lock of an entry that is there."""
+        if not path.with_suffix(".json").exists():
+            self._entry(path)  # says so, without making a folder for the lock
+        with self._locked(path, only_reading=True):
+            yield
 
     @contextmanager
     def _locked(self, path: Path, *, only_reading: bool = False) -> Iterator[None]:
@@ -133,28 +330,65 @@ def safe_name(symbol: str) -> str:
     return f"%{ord(name[0]):02X}{name[1:]}" if name in _RESERVED else name
 
 
-def _facts(raw: RawBars, checksum: str) -> dict[str, Any]:
-    """Content of a manifest."""
-    return {
-        "symbol": raw.symbol,
-        "source": raw.source,
-        "interval": raw.interval,
-        "calendar": raw.calendar,
-        "exchange_zone": raw.exchange_zone,
-        "rows": len(raw.frame),
-        "first": str(raw.frame.index[0]),
-        "last": str(raw.frame.index[-1]),
-        "fetched": str(pd.Timestamp.now("UTC").floor("s")),
-        "sha256": checksum,
-        "qtrade": __version__,
-    }
+def key_of(path: Path) -> tuple[str, str, str]:
+    """Source, interval and symbol of an entry's Parquet file."""
+    return path.parent.parent.name, path.parent.name, unquote(path.stem)
 
 
-def _checksum(path: Path, *, fix: str) -> str:
+def _vintage_path(path: Path, fingerprint: str) -> Path:
+    return path.with_name(f"{path.stem}.{fingerprint[:_ID]}.parquet")
+
+
+def _keep(path: Path, vintage: Path, checksum: str) -> None:
+    """Give the file at `path` a second name; where that cannot be, copy it."""
+    if vintage.exists() and sha256(vintage) == checksum:
+        return
+    vintage.unlink(missing_ok=True)
     try:
-        return sha256(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read", why=error.strerror or str(error), fix=fix) from error
+        os.link(path, vintage)
+    except OSError:
+        with atomic_path(vintage) as copy:
+            shutil.copyfile(path, copy)
+
+
+def _set_aside(path: Path) -> None:
+    """Rename files that no manifest vouches for: they may hold bars that nobody has any more."""
+    for file in (path.with_suffix(".json"), path):
+        if file.is_dir():
+            raise IsADirectoryError(21, "a folder is in the place of a file", str(file))
+        if file.exists():
+            file.replace(file.with_name(f"{path.stem}.damaged{file.suffix}"))
+
+
+def _contains(raw: RawBars, stored: RawBars) -> bool:
+    """Whether all bars of `stored` are a span of `raw`, every number the same."""
+    if (raw.calendar, raw.exchange_zone) != (stored.calendar, stored.exchange_zone):
+        return False
+    index = raw.frame.index
+    span = raw.frame[(index >= stored.frame.index[0]) & (index <= stored.frame.index[-1])]
+    return replace(raw, frame=span).fingerprint() == stored.fingerprint() if len(span) else False
+
+
+def _raw(entry: Entry, version: Version, frame: pd.DataFrame, fix: str) -> RawBars:
+    """Bars of a version; findings and facts are those of the newest."""
+    try:
+        return RawBars(
+            symbol=entry.symbol,
+            source=entry.source,
+            interval=entry.interval,
+            calendar=version.calendar,
+            exchange_zone=version.exchange_zone,
+            frame=frame[list(RAW_FIELDS)].set_axis(pd.DatetimeIndex(frame.index), axis=0),
+            findings=entry.findings,
+            facts=entry.facts,
+        )
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{version.file} lacks what this version needs", why=str(error), fix=fix) from error
+
+
+def _checksum(facts: dict[str, Any]) -> str:
+    """SHA-256 of a manifest's content, however it is laid out."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _not_writable(folder: Path, error: OSError) -> UsageError:

@@ -1,164 +1,57 @@
-"""Fetching bars into the cache, and loading them from it as one checked table."""
+"""Loading bars from the cache as one checked table on one index."""
 
 from __future__ import annotations
 
-import re
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
 from functools import reduce
-from pathlib import Path
-from typing import Literal, Self
 
-import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator, model_validator
 
-from qtrade.calendars import check_interval, periods_per_year
+from qtrade.calendars import periods_per_year
 from qtrade.data.cache import Cache
-from qtrade.data.raw import RawBars, Source, adjust, between
-from qtrade.data.sample import Sample
-from qtrade.data.yahoo import Yahoo
-from qtrade.errors import DataError, PartialError, QtradeError, UsageError
-from qtrade.progress import Progress
-from qtrade.settings import Settings
+from qtrade.data.config import DataConfig
+from qtrade.data.mend import mend
+from qtrade.data.raw import RawBars, adjust, between
+from qtrade.errors import DataError, UsageError
 from qtrade.types import BAR_FIELDS, PRICE_FIELDS, Bars
-
-SOURCES: dict[str, type[Source]] = {"sample": Sample, "yahoo": Yahoo}
-
-
-class DataConfig(Settings):
-    """Which bars a run is about."""
-
-    source: Literal["sample", "yahoo"] = "sample"
-    """Where bars come from."""
-    symbols: tuple[str, ...] = Field(default=("^GSPC",), min_length=1)
-    """Symbols in the source's spelling; several are pooled in one model."""
-    interval: str = "1d"
-    """Bar length in Yahoo's spelling, such as 1d, 1h or 15m."""
-    start: date | None = None
-    """First date; without one, all there is."""
-    end: date | None = None
-    """Date after the last one."""
-    adjust: bool = True
-    """Take dividends out of the prices."""
-
-    @field_validator("interval")
-    @classmethod
-    def _known_interval(cls, interval: str) -> str:
-        return check_interval(interval)
-
-    @field_validator("symbols")
-    @classmethod
-    def _symbols_are_names(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(symbols)) < len(symbols):
-            raise ValueError("a symbol is named twice")
-        if not all(re.fullmatch(r"[!-~]{1,50}", symbol) for symbol in symbols):
-            raise ValueError("a symbol is 1 to 50 printable ASCII characters without spaces")
-        return symbols
-
-    @field_validator("start", "end", mode="before")
-    @classmethod
-    def _dates_are_written_out(cls, day: object) -> object:
-        if isinstance(day, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day.strip()):
-            raise ValueError("write the date as 2012-01-31")
-        if isinstance(day, int | float):
-            raise ValueError("write the date as 2012-01-31")
-        return day.strip() if isinstance(day, str) else day
-
-    @model_validator(mode="after")
-    def _dates_are_in_order(self) -> Self:
-        if self.start and self.end and self.start >= self.end:
-            raise ValueError(f"start {self.start} is not before end {self.end}")
-        return self
-
-    @property
-    def span(self) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
-        """`start` and `end` as UTC stamps."""
-        first, stop = (pd.Timestamp(day, tz="UTC") if day else None for day in (self.start, self.end))
-        return first, stop
-
-
-@dataclass(frozen=True)
-class FetchReport:
-    """What a fetch saved, and what failed and why."""
-
-    saved: tuple[Path, ...]
-    failed: Mapping[str, QtradeError]
-
-    def require_all(self) -> None:
-        """Raise the failure if there is one: the error itself if nothing was saved, else `PartialError`."""
-        if not self.failed:
-            return
-        errors = list(self.failed.values())
-        if not self.saved and len(errors) == 1:
-            raise errors[0]
-        why = "\n       ".join(f"{symbol}: {error.what}" for symbol, error in self.failed.items())
-        if not self.saved:
-            raise DataError("no symbol could be fetched", why=why, fix=errors[0].fix)
-        raise PartialError(
-            f"{len(self.failed)} of {len(self.failed) + len(self.saved)} symbols could not be fetched",
-            why=why,
-            fix="the others are saved; run the same command again for these: " + " ".join(self.failed),
-        )
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """Bars from the cache, with what a reader of the results should know of how they came together."""
+    """Bars from the cache, with what a reader of the results should know of how they came together.
+
+    Attributes
+    ----------
+    notes
+        Sentences on accepted errors, and on bars that were left out or filled in.
+    fingerprints
+        Of each symbol's raw bars, so that they can be had again (`data.versions`).
+    """
 
     bars: Bars
-    notes: tuple[str, ...] = ()
-
-
-def fetch(config: DataConfig, *, cache: Cache, progress: Progress) -> FetchReport:
-    """Get every symbol from the source and store it; one symbol's failure leaves the others saved.
-
-    An answer takes the place of what the cache held, dates included: vendors rewrite history after each dividend and
-    split, so old and new bars do not join. An answer that `load_bars` would refuse is a failure and replaces nothing.
-
-    Raises
-    ------
-    UsageError
-        If the source has no bars of this interval, or the cache cannot be written to.
-    """
-    source = SOURCES[config.source]()
-    start, end = config.span
-    progress.start("fetch", len(config.symbols))
-    saved: list[Path] = []
-    failed: dict[str, QtradeError] = {}
-    for symbol in config.symbols:
-        try:
-            raw = source.fetch(symbol, interval=config.interval, start=start, end=end)
-            _assemble((raw,), config)
-            saved.append(cache.write(raw))
-            progress.advance(1, f"{symbol}  {len(raw.frame)} bars")
-        except UsageError:
-            raise  # a wrong interval or an unwritable folder is the same for every symbol
-        except QtradeError as error:
-            failed[symbol] = error
-            progress.advance(1, f"{symbol}  failed")
-    return FetchReport(tuple(saved), failed)
+    notes: tuple[str, ...]
+    fingerprints: Mapping[str, str]
 
 
 def load_bars(config: DataConfig, cache: Cache) -> Loaded:
-    """Load cached bars, adjusted for dividends and aligned on the stamps that all symbols share.
+    """Load cached bars, adjusted for dividends and aligned on one index.
 
-    A bar that one symbol lacks is left out for all of them, never filled; the notes count how many. Dividends after
-    `config.end` are not adjusted for, so that fetching again later changes nothing before it.
+    The index begins with the symbol that was listed last and ends with the one that was delisted first. A bar that some
+    symbols lack in between is left out for all of them, or filled in if `config.missing` says so; the notes count them.
+    Dividends after `config.end` are not adjusted for, so that fetching again later changes nothing before it.
 
     Raises
     ------
     DataError
-        If an entry is missing or damaged, or the bars are not fit for use.
+        If an entry is missing or damaged, or the bars have errors that `config.accept` does not name.
     UsageError
         If the symbols trade on different calendars.
     """
-    return _assemble([cache.read(config.source, config.interval, symbol) for symbol in config.symbols], config)
-
-
-def _assemble(raws: Sequence[RawBars], config: DataConfig) -> Loaded:
-    """Turn raw bars into one checked table."""
+    raws = [
+        cache.read(config.source, config.interval, symbol, config.versions.get(symbol)) for symbol in config.symbols
+    ]
     calendars = {raw.calendar for raw in raws}
     if len(calendars) > 1:
         raise UsageError(
@@ -166,17 +59,13 @@ def _assemble(raws: Sequence[RawBars], config: DataConfig) -> Loaded:
             why=", ".join(f"{raw.symbol}: {raw.calendar}" for raw in raws),
             fix="run them apart from each other",
         )
-    tables = {raw.symbol: _table(raw, config) for raw in raws}
-    shared = pd.DatetimeIndex(reduce(pd.Index.intersection, (table.index for table in tables.values())))
-    if len(shared) == 0:
-        raise DataError(
-            "the symbols share no bar",
-            why=", ".join(f"{symbol}: {table.index[0]} to {table.index[-1]}" for symbol, table in tables.items()),
-            fix="choose other dates, or run them apart from each other",
-        )
-    columns = {
-        name: pd.DataFrame({symbol: table.loc[shared, name] for symbol, table in tables.items()}) for name in BAR_FIELDS
-    }
+    notes: list[str] = []
+    tables: dict[str, pd.DataFrame] = {}
+    for raw in raws:
+        tables[raw.symbol], accepted = usable(raw, config)
+        notes += [*accepted, *_missing_years(raw, config)]
+    shared, told = _align(tables, config)
+    columns = {name: pd.DataFrame({symbol: table[name] for symbol, table in shared.items()}) for name in BAR_FIELDS}
     calendar = calendars.pop()
     bars = Bars(
         **columns,
@@ -184,51 +73,91 @@ def _assemble(raws: Sequence[RawBars], config: DataConfig) -> Loaded:
         calendar=calendar,
         periods_per_year=periods_per_year(config.interval, calendar),
     )
-    for symbol in bars.symbols:
-        if len(bars) > 1 and bars.close[symbol].nunique() == 1:
-            raise DataError(
-                f"{symbol}: the close never changes",
-                why=f"all {len(bars)} bars close at {bars.close[symbol].iloc[0]}",
-                fix="leave the symbol out, or choose other dates",
-            )
-    notes = tuple(
-        f"{symbol}: {len(table) - len(shared)} of {len(table)} bars left out because another symbol lacks them"
-        for symbol, table in tables.items()
-        if len(table) > len(shared)
-    )
-    return Loaded(bars, notes)
+    return Loaded(bars, (*notes, *told), {raw.symbol: raw.fingerprint() for raw in raws})
 
 
-def _table(raw: RawBars, config: DataConfig) -> pd.DataFrame:
-    """Bars of one symbol between the configured dates, adjusted if configured."""
+def usable(raw: RawBars, config: DataConfig) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Bars of one symbol between the configured dates, mended and adjusted as configured; notes on what was accepted.
+
+    Raises
+    ------
+    DataError
+        If there are none, or they have errors that are not accepted.
+    """
     frame = between(raw.frame, *config.span)
     if len(frame) == 0:
         raise DataError(
             f"{raw.symbol}: there are no bars from {config.start or 'the beginning'} to {config.end or 'the end'}",
             why=f"'{raw.source}' gave {raw.frame.index[0]} to {raw.frame.index[-1]}",
             fix="choose other dates, or fetch these: "
-            f"`qtrade fetch '{raw.symbol}' --source {raw.source} --interval {raw.interval}`",
+            f"`qtrade fetch {shlex.quote(raw.symbol)} --source {raw.source} --interval {raw.interval}`",
         )
-    _check_prices(raw.symbol, frame)
-    if not config.adjust:
-        return frame[list(BAR_FIELDS)]
-    try:
-        return adjust(frame)
-    except DataError as error:
-        raise DataError(f"{raw.symbol}: {error.what}", fix=error.fix) from error
-
-
-def _check_prices(symbol: str, frame: pd.DataFrame) -> None:
-    """Refuse missing and zero prices, which vendors give for the early years of some indices, and say until when."""
-    prices = frame[list(PRICE_FIELDS)]
-    bad = ~((prices > 0) & np.isfinite(prices))
-    rows = frame.index[bad.any(axis=1)]
-    if len(rows) == 0:
-        return
-    field = str(bad.columns[bad.loc[rows[0]]][0])
-    start = (rows[-1] + pd.Timedelta(days=1)).date()
-    raise DataError(
-        f"{symbol}: '{field}' is {prices.loc[rows[0], field]} at {rows[0]}",
-        why=f"{len(rows)} of {len(frame)} bars lack a price, the last one at {rows[-1]}",
-        fix="fetch the bars again" + (f", or leave those out: --start {start}" if rows[-1] < frame.index[-1] else ""),
+    first, last = frame.index[0], frame.index[-1]
+    seen = tuple(one for one in raw.findings if pd.Timestamp(one.first) <= last and pd.Timestamp(one.last) >= first)
+    sound, accepted = mend(replace(raw, frame=frame, findings=seen), config.accept)
+    notes = tuple(
+        f"{raw.symbol}: accepted '{one.check}' on {one.count} bars from {one.first} to {one.last}: {one.example}"
+        for one in accepted
     )
+    return (adjust(sound.frame) if config.adjust else sound.frame[list(BAR_FIELDS)]), notes
+
+
+def _missing_years(raw: RawBars, config: DataConfig) -> list[str]:
+    """Say that the cache begins later than the bars asked for, because less was asked for when they were fetched."""
+    since = raw.facts.get("since")
+    if since is None or (config.start is not None and pd.Timestamp(config.start, tz="UTC") >= pd.Timestamp(since)):
+        return []
+    return [f"{raw.symbol}: the cache has bars since {pd.Timestamp(since):%Y-%m-%d} only, as they were fetched"]
+
+
+def _align(tables: Mapping[str, pd.DataFrame], config: DataConfig) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Bring tables to one index; notes on what that took."""
+    start = max(table.index[0] for table in tables.values())
+    stop = min(table.index[-1] for table in tables.values())
+    inside = {symbol: table[(table.index >= start) & (table.index <= stop)] for symbol, table in tables.items()}
+    join = pd.Index.union if config.missing == "fill" else pd.Index.intersection
+    index = pd.DatetimeIndex(reduce(join, (table.index for table in inside.values())))
+    if len(index) and all(len(table) for table in inside.values()):
+        # Before its first bar there is nothing that could be filled in.
+        index = index[index >= max(table.index[0] for table in inside.values())]
+    if len(index) == 0 or not all(len(table) for table in inside.values()):
+        raise DataError(
+            "the symbols share no bar",
+            why=", ".join(f"{symbol}: {table.index[0]} to {table.index[-1]}" for symbol, table in tables.items()),
+            fix="choose other dates, or run them apart from each other",
+        )
+    notes = [*_cut_notes(tables, start, stop)]
+    aligned = {}
+    for symbol, table in inside.items():
+        lacking, spare = len(index.difference(table.index)), len(table.index.difference(index))
+        if lacking:
+            notes.append(f"{symbol}: {lacking} of {len(index)} bars filled in with the close before, without volume")
+        if spare:
+            notes.append(f"{symbol}: {spare} of {len(table)} bars left out because another symbol lacks them")
+        aligned[symbol] = _filled(table, index) if lacking else table.loc[index]
+    return aligned, notes
+
+
+def _cut_notes(tables: Mapping[str, pd.DataFrame], start: pd.Timestamp, stop: pd.Timestamp) -> Sequence[str]:
+    """Say which symbol's listing or delisting shortens the others, and by how much."""
+    notes = []
+    early = max(int((table.index < start).sum()) for table in tables.values())
+    late = max(int((table.index > stop).sum()) for table in tables.values())
+    if early:
+        name = next(symbol for symbol, table in tables.items() if table.index[0] == start)
+        notes.append(f"{name} begins at {start:%Y-%m-%d}; up to {early} earlier bars of the others are left out")
+    if late:
+        name = next(symbol for symbol, table in tables.items() if table.index[-1] == stop)
+        notes.append(f"{name} ends at {stop:%Y-%m-%d}; up to {late} later bars of the others are left out")
+    return notes
+
+
+def _filled(table: pd.DataFrame, index: pd.DatetimeIndex) -> pd.DataFrame:
+    """Repeat the last close, with no volume, where a bar of `index` is missing."""
+    close = table["close"].reindex(index, method="ffill")
+    filled = table.reindex(index)
+    hole = filled["close"].isna()
+    for name in PRICE_FIELDS:
+        filled[name] = filled[name].where(~hole, close)
+    filled["volume"] = filled["volume"].where(~hole, 0.0)
+    return filled

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -108,8 +108,15 @@ class RawBars:
         return digest.hexdigest()
 
 
+class SourceBusyError(DataError):
+    """The source asks to be left alone for a while; asking it for further symbols would only make that longer."""
+
+
 class Source(Protocol):
-    """A place to get bars from. A new one is one class with one method, named in `qtrade.data.load.SOURCES`."""
+    """A place to get bars from. A new one is one class with one method, named in `qtrade.data.sources.SOURCES`.
+
+    Each answer is all there is, and takes the place of the one before.
+    """
 
     name: ClassVar[str]
 
@@ -123,6 +130,17 @@ class Source(Protocol):
         DataError
             If the source does not know the symbol, has no bars for it, or does not answer.
         """
+
+
+@runtime_checkable
+class Feed(Source, Protocol):
+    """A source whose history grows, and is rewritten: answers are joined to what is stored (`qtrade.data.join`)."""
+
+    def due(self, stored: RawBars, end: pd.Timestamp | None) -> bool:
+        """Tell whether the source must have a complete bar after those in `stored`, before `end`."""
+
+    def earliest(self, interval: str) -> pd.Timestamp | None:
+        """Tell since when it still has bars of an interval; None means that it has all."""
 
 
 def between(frame: pd.DataFrame, start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:

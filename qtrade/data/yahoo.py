@@ -8,16 +8,19 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import pandas as pd
+from pydantic import Field
 
 from qtrade.calendars import ALWAYS, CURRENCIES, INTERVALS, INTRADAY, LONGER_THAN_A_DAY, known_stamps
-from qtrade.data.raw import RAW_FIELDS, RawBars
+from qtrade.data.raw import RAW_FIELDS, Finding, RawBars, SourceBusyError, between
+from qtrade.data.throttle import TokenBucket
 from qtrade.errors import DataError, UsageError, nearest
+from qtrade.progress import Progress, Silent
+from qtrade.settings import Settings
 from qtrade.types import PRICE_FIELDS
 
 # What an exchange is called in Yahoo's metadata, by the calendar it trades on. A wrong calendar would place forecasts
@@ -78,14 +81,27 @@ _PERIODS = {
 _ALIGNED = {"1wk": "W", "1mo": "M", "3mo": "Q"}
 
 
-@dataclass(frozen=True)
-class Retry:
-    """How often to ask, and how long to wait in between."""
+# How far back Yahoo keeps intraday bars, and what it gives at once where that is less. An hour is left for the answer.
+_DAY = pd.Timedelta(days=1)
+_SLACK = pd.Timedelta(hours=1)
+_KEPT = {"1m": 30 * _DAY, "60m": 730 * _DAY, "1h": 730 * _DAY}
+_KEPT_OTHERWISE = 60 * _DAY
+_AT_ONCE = {"1m": 7 * _DAY}
 
-    attempts: int = 4
+
+class YahooConfig(Settings):
+    """How Yahoo is asked; it publishes no limits, and these keep what users report to be safe."""
+
+    rate: float = Field(default=1.0, gt=0)
+    """Questions a second in the long run."""
+    burst: int = Field(default=5, ge=1)
+    """Questions that may follow one another at once."""
+    attempts: int = Field(default=4, ge=1)
     """Times a question is asked before giving up."""
-    delay: float = 2.0
+    delay: float = Field(default=2.0, ge=0)
     """Seconds before the second attempt; doubled before every further one."""
+    limited_delay: float = Field(default=15.0, ge=0)
+    """The same after Yahoo said that it was asked too often."""
 
 
 def _utc_now() -> pd.Timestamp:
@@ -100,24 +116,31 @@ class Yahoo:
 
     Parameters
     ----------
-    retry
-        When to give up on an answer that is late, cut off, unreadable or refused because of too many questions.
-    sleep, now
-        How to wait some seconds, and how to tell the time.
+    config
+        How often to ask, and when to give up on an answer that is late, cut off, unreadable or refused because of too
+        many questions.
+    progress
+        Told when a symbol takes several questions, or an answer takes several attempts.
+    sleep, clock, now
+        How to wait some seconds, to tell the time in seconds since whenever, and to tell the time of day.
     """
 
     name: ClassVar[str] = "yahoo"
 
     def __init__(
         self,
-        retry: Retry | None = None,
+        config: YahooConfig | None = None,
         *,
+        progress: Progress | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
         now: Callable[[], pd.Timestamp] = _utc_now,
     ) -> None:
-        self._retry = retry or Retry()
+        self._config = config or YahooConfig()
+        self._progress = progress or Silent()
         self._sleep = sleep
         self._now = now
+        self._bucket = TokenBucket(self._config.rate, self._config.burst, sleep=sleep, clock=clock)
 
     def fetch(self, symbol: str, *, interval: str, start: pd.Timestamp | None, end: pd.Timestamp | None) -> RawBars:
         """Ask Yahoo for the bars of one symbol.
@@ -131,36 +154,100 @@ class Yahoo:
         """
         if interval not in INTERVALS:
             raise UsageError(f"Yahoo has no bars of '{interval}'", fix=nearest(interval, INTERVALS))
-        table, facts = self._ask(symbol, interval, _span(interval, start, end))
+        spans = self._spans(symbol, interval, start, end)
+        tables: list[pd.DataFrame] = []
+        facts: Mapping[str, Any] = {}
+        for number, span in enumerate(spans, start=1):
+            try:
+                table, facts = self._ask(symbol, interval, span)
+            except _NoBarsError:
+                if len(spans) == 1 or (number == len(spans) and not tables):
+                    raise
+                continue  # a week without trade
+            tables.append(_stamped(table, interval))
+            if len(spans) > 1:
+                self._progress.advance(0, f"{symbol}  {number} of {len(spans)} parts")
         calendar, zone = _calendar(symbol, facts), str(facts["exchangeTimezoneName"])
-        frame = _without_gaps(_stamped(table, interval))
+        frame = pd.concat(tables) if len(tables) > 1 else tables[0]
+        frame, findings = _without_gaps(frame[~frame.index.duplicated(keep="last")])
         while len(frame) and _end(frame.index[-1], interval, calendar, zone) + _SETTLING > self._now():
             frame = frame.iloc[:-1]
-        if start is not None:
-            frame = frame[frame.index >= start]
-        if end is not None:
-            frame = frame[frame.index < end]
-        return RawBars(symbol, self.name, interval, calendar, zone, frame)
+        return RawBars(symbol, self.name, interval, calendar, zone, between(frame, start, end), findings)
+
+    def due(self, stored: RawBars, end: pd.Timestamp | None) -> bool:
+        """Tell whether a bar after those in `stored` is complete by now, by the rules of its calendar."""
+        last, now = stored.frame.index[-1], self._now()
+        until = now if end is None else min(now, end - pd.Timedelta(1, "ns"))
+        if until <= last:
+            return False
+        expected = known_stamps(last + pd.Timedelta(1, "ns"), until, stored.interval, stored.calendar)
+        if len(expected) == 0:
+            return False
+        return _end(expected[0], stored.interval, stored.calendar, stored.exchange_zone) + _SETTLING <= now
+
+    def earliest(self, interval: str) -> pd.Timestamp | None:
+        """Tell since when Yahoo still has bars of an interval."""
+        if interval not in INTRADAY:
+            return None
+        return self._now() - _KEPT.get(interval, _KEPT_OTHERWISE) + _SLACK
+
+    def _spans(
+        self, symbol: str, interval: str, start: pd.Timestamp | None, end: pd.Timestamp | None
+    ) -> list[dict[str, Any]]:
+        """Arguments of ``history`` for each question that it takes to cover `start` to `end`."""
+        earliest = self.earliest(interval)
+        if earliest is None:
+            return [_span(interval, start, end)]
+        now = self._now()
+        if start is not None and start < earliest - _SLACK:
+            kept = (now - earliest).ceil("D").days
+            raise DataError(
+                f"{symbol}: Yahoo keeps {interval} bars for {kept} days, and {start:%Y-%m-%d} is longer ago",
+                why="nobody can ask it for older ones; bars in the cache stay there, so fetch often to have a long "
+                "history one day",
+                fix=f"choose --start {(earliest + _DAY):%Y-%m-%d} or later, or a longer --interval",
+            )
+        first = earliest if start is None else max(start, earliest)
+        stop = now if end is None else min(end, now)
+        at_once = _AT_ONCE.get(interval)
+        if at_once is None or stop - first <= at_once:
+            return [{"start": first, "end": end}]
+        cuts = pd.date_range(first, stop, freq=at_once)
+        return [{"start": one, "end": other} for one, other in zip(cuts, [*cuts[1:], stop], strict=True) if one < other]
 
     def _ask(self, symbol: str, interval: str, span: Mapping[str, Any]) -> tuple[pd.DataFrame, Mapping[str, Any]]:
         """Put the question until there is an answer that another attempt would not change."""
-        from yfinance.exceptions import YFInvalidPeriodError, YFPricesMissingError, YFTzMissingError
+        from yfinance.exceptions import (
+            YFInvalidPeriodError,
+            YFPricesMissingError,
+            YFRateLimitError,
+            YFTzMissingError,
+        )
 
-        for attempt in range(self._retry.attempts):
+        config, wait = self._config, 0.0
+        for attempt in range(config.attempts):
             if attempt:
-                self._sleep(self._retry.delay * 2 ** (attempt - 1))
+                self._progress.advance(0, f"{symbol}  asking again in {wait:.0f} s")
+                self._sleep(wait)
+            self._bucket.take()
             try:
                 return _history(symbol, interval, span)
             except YFTzMissingError as error:
                 raise _unknown(symbol) from error
             except (YFPricesMissingError, YFInvalidPeriodError) as error:
                 raise _no_bars(symbol, interval, error) from error
+            except YFRateLimitError as error:
+                self._bucket.drain()
+                fault: Exception = error
+                delay = config.limited_delay
             # yfinance reads what the server sends without checking it: a strange answer can end in any exception.
             except Exception as error:
                 if getattr(getattr(error, "response", None), "status_code", None) == 404:
                     raise _unknown(symbol) from error
                 fault = error
-        raise _gave_up(symbol, self._retry.attempts, fault) from fault
+                delay = config.delay
+            wait = delay * 2**attempt
+        raise _gave_up(symbol, config.attempts, fault) from fault
 
 
 def _history(symbol: str, interval: str, span: Mapping[str, Any]) -> tuple[pd.DataFrame, Mapping[str, Any]]:
@@ -211,12 +298,9 @@ def _use_private_cache() -> None:
 
 
 def _span(interval: str, start: pd.Timestamp | None, end: pd.Timestamp | None) -> dict[str, Any]:
-    """Arguments of ``history`` that cover `start` to `end`, and possibly more."""
+    """Arguments of ``history`` that cover `start` to `end` in bars of a day or longer, and possibly more."""
     if start is None:
-        # Yahoo counts its limits back from today, so an earlier `end` must not move the beginning.
         return {"period": "max"}
-    if interval in INTRADAY:
-        return {"start": start, "end": end}
     day = start.tz_localize(None)
     if interval in _ALIGNED:
         # Otherwise the first week or month would hold only its later days.
@@ -250,14 +334,18 @@ def _stamped(table: pd.DataFrame, interval: str) -> pd.DataFrame:
     return frame
 
 
-def _without_gaps(frame: pd.DataFrame) -> pd.DataFrame:
+def _without_gaps(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
     """Leave out bars that lack a price; their dividends and splits show in the price of the next one, so move there."""
     whole = frame[list(PRICE_FIELDS)].notna().all(axis=1)
+    if whole.all():
+        return frame, ()
     owner = pd.Series(frame.index.where(whole), index=frame.index).bfill()
     kept = frame[whole].copy()
     kept["dividends"] = frame["dividends"].groupby(owner).sum()
     kept["splits"] = frame["splits"].replace(0.0, 1.0).groupby(owner).prod().replace(1.0, 0.0)
-    return kept
+    lost = frame.index[~whole]
+    example = "Yahoo gave no price for this bar; it was left out"
+    return kept, (Finding("missing_price", "warning", len(lost), str(lost[0]), str(lost[-1]), example),)
 
 
 def _end(stamp: pd.Timestamp, interval: str, calendar: str, zone: str) -> pd.Timestamp:
@@ -283,13 +371,17 @@ def _unknown(symbol: str) -> DataError:
     )
 
 
+class _NoBarsError(DataError):
+    """Yahoo has nothing for these dates."""
+
+
 def _no_bars(symbol: str, interval: str, error: Exception) -> DataError:
     """Pass on why Yahoo has nothing, which it says best itself when its limits on intraday bars are exceeded."""
     fix = "choose other dates"
     if interval in INTRADAY:
         fix = "choose a later --start or a longer --interval: Yahoo keeps intraday bars for a short while only"
     reason = getattr(error, "yahoo_reason", None) or str(error)
-    return DataError(f"{symbol}: Yahoo gives no {interval} bars for these dates", why=reason, fix=fix)
+    return _NoBarsError(f"{symbol}: Yahoo gives no {interval} bars for these dates", why=reason, fix=fix)
 
 
 def _gave_up(symbol: str, attempts: int, fault: Exception) -> DataError:
@@ -298,8 +390,12 @@ def _gave_up(symbol: str, attempts: int, fault: Exception) -> DataError:
     # curl ends every message with a link to its manual.
     said = str(fault).split(" See https://curl", maxsplit=1)[0]
     if isinstance(fault, YFRateLimitError):
-        what, why, fix = "limits how often it is asked", said, "wait some minutes, then run the same command again"
-    elif isinstance(fault, OSError):
+        return SourceBusyError(
+            f"{symbol}: Yahoo limits how often it is asked, {attempts} attempts failed",
+            why=said,
+            fix="wait some minutes, then run the same command again; set a lower data.yahoo.rate if that happens often",
+        )
+    if isinstance(fault, OSError):
         what, why, fix = "cannot be reached", said, "check the network, then run the same command again"
     else:
         what, why = "sends an answer that cannot be read", f"{type(fault).__name__}: {said}"

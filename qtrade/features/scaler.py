@@ -76,7 +76,7 @@ class Scaler:
         features
             Unscaled features.
         target
-            (T, S) unscaled target.
+            (T, S) unscaled target, each row known at its bar.
         rows
             From the first bar of the fit origins' inputs to the last fit origin, after the warm-up.
         centred
@@ -97,7 +97,7 @@ class Scaler:
             symbol = features.symbols[int(np.argmax(target_scale < _CONSTANT))]
             raise DataError(
                 f"the target of {symbol} does not vary",
-                why=f"its log returns are all equal from {features.index[rows[0]]} to {features.index[rows[-1]]}",
+                why=f"it is the same on every bar from {features.index[rows[0]]} to {features.index[rows[-1]]}",
                 fix=f"leave out {symbol}, or choose dates on which it was traded",
             )
         return cls(

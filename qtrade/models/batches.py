@@ -39,6 +39,7 @@ class DeviceSamples:
         self.future_marks = torch.from_numpy(samples.future_marks).to(device)
         self.future_start = torch.from_numpy(samples.future_start).to(device)
         self.target = None if samples.target is None else torch.from_numpy(samples.target.reshape(-1)).to(device)
+        self.unit = None if samples.unit is None else torch.from_numpy(samples.unit.reshape(-1)).to(device)
         self.symbols = symbols
         window = samples.window
         self.past = torch.from_numpy(past_offsets(window.seq_len)).to(device)
@@ -58,6 +59,8 @@ class DeviceSamples:
             assert self.target is not None, "fitting needs labels"
             ahead = (origin[:, None] + self.label) * self.symbols + symbol[:, None]
             label = self.target[ahead][..., None]
+            if self.unit is not None:
+                label = label / self.unit[origin * self.symbols + symbol][:, None, None]
             if self.outputs > 1:
                 label = torch.cat((functional.embedding(ahead, self.values)[..., :-1], label), dim=-1)
         return Batch(

@@ -14,7 +14,6 @@ import pandas as pd
 from qtrade.config import RunConfig
 from qtrade.errors import DataError, UsageError
 from qtrade.features.scaler import Scaler
-from qtrade.features.targets import as_returns
 from qtrade.files import write_parquet, write_text
 from qtrade.models import MODELS
 from qtrade.models.base import Model
@@ -25,6 +24,7 @@ from qtrade.progress import Progress
 from qtrade.report.attention import attention_figure
 from qtrade.runs import Run, check_run, fold_is_complete, forecast_frame, rows_of
 from qtrade.types import Bars, Float64Array, Forecasts
+from qtrade.user_code import UserFile
 from qtrade.windows import Rows, realised
 
 LOW, HIGH = 0.1, 0.9
@@ -70,7 +70,8 @@ def forecast_run(
     Raises
     ------
     UsageError
-        If no model is as old as the origins asked for, or attention is asked of a model without.
+        If no model is as old as the origins asked for, attention is asked of a model without, or a file of the user's
+        that decides features or target is not what it was.
     DataError
         If the bars are not what the models were trained for, or a fold is incomplete.
     """
@@ -78,6 +79,7 @@ def forecast_run(
     config = run.config
     if attention and config.model != "informer":
         raise UsageError(f"'{config.model}' has no attention to look at", fix="leave out --attention")
+    _check_files(run, config)
     market = derive(config, bars or run.bars)
     folds = _folds(run, market, since)
     oldest = market.bars.index[folds[0][2][0]]
@@ -103,6 +105,18 @@ def forecast_run(
     if attention:
         files += _draw_attention(run, config, market, folds[-1])
     return Prediction(forecasts, table, tuple(files), seconds)
+
+
+def _check_files(run: Run, config: RunConfig) -> None:
+    """Raise `UsageError` unless the user's files behind features and target are those that the models learned from."""
+    recorded = run.manifest["facts"]
+    for setting, path in config.features.files.items():
+        if UserFile.read(path).sha256 != recorded.get(setting):
+            raise UsageError(
+                f"{path} is not what it was when {run.name} was trained",
+                why=f"{setting} names it, and the models know its numbers as they were",
+                fix=f"undo the change, or train a new run: `qtrade train --config {run.folder / 'config.toml'}`",
+            )
 
 
 def _folds(run: Run, market: Market, since: str | None) -> list[tuple[int, pd.Timestamp, range]]:
@@ -140,7 +154,7 @@ def _predict(
     samples = scaled(market, scaler, None, config.window, config.split.delay).until(origins[-1])
     rows = samples.rows(origins)
     path = scaler.inverse_target(model.predict(samples, rows), rows.symbol)
-    return as_returns(path, config.target_of(config.model), market.target[rows.origin, rows.symbol]), rows
+    return market.target_of(config.model).as_returns(path, rows.origin, rows.symbol), rows
 
 
 def _load(run: Run, config: RunConfig, market: Market, fold: int, replicate: int) -> tuple[Scaler, Model]:

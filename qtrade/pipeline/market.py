@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from qtrade.calendars import future_positions, time_zone
 from qtrade.config import RunConfig
 from qtrade.data.cache import Cache
 from qtrade.data.load import load_bars
+from qtrade.features.audit import audit_features
 from qtrade.features.build import build
 from qtrade.features.marks import marks, whole_marks
 from qtrade.features.scaler import Scaler
-from qtrade.features.targets import log_returns, target_series
+from qtrade.features.targets import Target, log_returns
 from qtrade.types import Bars, Features, Float32Array, Float64Array, IntArray
 from qtrade.windows import Samples, WindowConfig
 
@@ -27,8 +29,8 @@ class Market:
     features: Features
     returns: Float64Array
     """(T, S) log returns: what forecasts are judged by, and what every baseline learns."""
-    target: Float64Array
-    """(T, S) what the model learns."""
+    target: Target
+    """What the network learns."""
     marks: Float32Array
     future_marks: Float32Array
     future_start: IntArray
@@ -36,21 +38,32 @@ class Market:
     """(G,) stamps that the calendar expects; the bars after row t are ``expected[future_start[t] :]``."""
     dropped: tuple[str, ...]
     notes: tuple[str, ...]
+    files: Mapping[str, str]
+    """SHA-256 of the user's files behind features and target, by the setting that names them."""
+    versions: Mapping[str, str]
+    """Fingerprint of each symbol's raw bars in the cache, by which they can be had again; empty for bars of a run."""
 
     @property
     def data_hash(self) -> str:
         """Fingerprint of the bars."""
         return self.bars.fingerprint()
 
+    def target_of(self, model: str) -> Target:
+        """Return what a model learns; baselines tell of the price without being asked for its level, or in units."""
+        return self.target if model == "informer" else Target.plain(self.returns)
+
 
 def prepare(config: RunConfig, cache: Cache) -> Market:
-    """Load bars from the cache and `derive` the rest."""
+    """Load bars from the cache, audit what is made of them for look-ahead, and `derive` it."""
     loaded = load_bars(config.data, cache)
-    return derive(config, loaded.bars, loaded.notes)
+    audit_features(loaded.bars, config.features, seed=config.seed)
+    return derive(config, loaded.bars, loaded.notes, loaded.fingerprints)
 
 
-def derive(config: RunConfig, bars: Bars, notes: Sequence[str] = ()) -> Market:
-    """Derive features, target and calendar marks from bars; `notes` tell how those came about."""
+def derive(
+    config: RunConfig, bars: Bars, notes: Sequence[str] = (), versions: Mapping[str, str] | None = None
+) -> Market:
+    """Derive features, target and calendar marks from bars; `notes` and `versions` tell how those came about."""
     built = build(bars, config.features)
     zone = time_zone(bars.calendar)
     # Tables are looked up by whole numbers; a linear layer wants them scaled.
@@ -61,24 +74,27 @@ def derive(config: RunConfig, bars: Bars, notes: Sequence[str] = ()) -> Market:
         bars=bars,
         features=built.features,
         returns=log_returns(bars),
-        target=target_series(bars, config.features.target),
+        target=built.target,
         marks=mark(bars.index, bars.interval, zone),
         future_marks=mark(grid, bars.interval, zone),
         future_start=start,
         expected=grid,
         dropped=built.dropped,
-        notes=tuple(note for note in (*notes, built.note) if note),
+        notes=tuple(note for note in (*notes, built.note, *built.target.notes) if note),
+        files=built.files,
+        versions=versions or {},
     )
 
 
-def scaled(market: Market, scaler: Scaler, target: Float64Array | None, window: WindowConfig, delay: int) -> Samples:
+def scaled(market: Market, scaler: Scaler, target: Target | None, window: WindowConfig, delay: int) -> Samples:
     """Cut a market into windows as a fold's scaler sees it, with what is learned or, to predict, without."""
     return Samples(
         values=scaler.transform(market.features.values),
         marks=market.marks,
         future_marks=market.future_marks,
         future_start=market.future_start,
-        target=None if target is None else scaler.transform_target(target),
+        target=None if target is None else scaler.transform_target(target.values),
         window=window,
         delay=delay,
+        unit=None if target is None or target.unit is None else target.unit.astype(np.float32),
     )

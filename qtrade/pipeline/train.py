@@ -16,7 +16,6 @@ from qtrade.config import RunConfig
 from qtrade.data.cache import Cache
 from qtrade.errors import IntegrityError, QtradeError
 from qtrade.features.scaler import Scaler
-from qtrade.features.targets import as_returns
 from qtrade.files import write_parquet
 from qtrade.models import MODELS
 from qtrade.models.base import Shape
@@ -37,7 +36,7 @@ _WORTH_A_PROCESS = 20_000
 def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress) -> Run:
     """Fit every fold of the model and its baselines, and store their forecasts.
 
-    Folds that an earlier, interrupted call completed are kept.
+    Features and target pass the look-ahead audit first. Folds that an earlier, interrupted call completed are kept.
 
     Raises
     ------
@@ -53,6 +52,7 @@ def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress
         "device": choose_device(config.train.device).type,
         "qtrade": __version__,
         "torch": torch_version(),
+        **market.files,
     }
     run = start_run(runs, config, market.bars, facts, _describe(config, market, folds))
     models = dict.fromkeys((config.model, "naive", *config.baselines))
@@ -133,10 +133,9 @@ def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progre
     fold = fit.fold
     seq_len = config.window.seq_len
     neural = fit.model == "informer"
-    name = config.target_of(fit.model)
-    target = market.target if neural else market.returns
+    target = market.target_of(fit.model)
     rows = range(fold.fit.start - seq_len + 1, fold.fit.stop)
-    scaler = Scaler.fit(market.features, target, rows, centred=name != "log_return")
+    scaler = Scaler.fit(market.features, target.past, rows, centred=target.centred)
     if scaler.last_row > fold.fit[-1]:
         raise IntegrityError(f"the scaler saw bar {scaler.last_row}, after the last fit origin {fold.fit[-1]}")
     samples = scaled(market, scaler, target, config.window, fold.delay)
@@ -157,8 +156,8 @@ def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progre
         scaler.inverse_target(forecaster.predict(known.without_target(), valid), valid.symbol),
     )
     path, fitted = (
-        as_returns(levels, name, target[rows.origin, rows.symbol])
-        for levels, rows in zip(paths, (test, valid), strict=True)
+        target.as_returns(predicted, rows.origin, rows.symbol)
+        for predicted, rows in zip(paths, (test, valid), strict=True)
     )
     # Cut off where the model is as of: a label that reached further would be missing.
     errors = realised(market.returns[: fold.train_end + 1], valid, fold.horizon, fold.delay) - fitted
@@ -200,6 +199,7 @@ def _describe(config: RunConfig, market: Market, folds: Sequence[Fold]) -> dict[
         "data": {
             "source": config.data.source,
             "symbols": list(market.bars.symbols),
+            "versions": dict(market.versions),
             "interval": market.bars.interval,
             "calendar": market.bars.calendar,
             "periods_per_year": market.bars.periods_per_year,
@@ -211,6 +211,7 @@ def _describe(config: RunConfig, market: Market, folds: Sequence[Fold]) -> dict[
             "names": list(market.features.names),
             "warmup_bars": market.features.warmup,
             "dropped": list(market.dropped),
+            "target": config.features.target,
         },
         "notes": [
             *market.notes,

@@ -174,7 +174,7 @@ def test_one_unknown_symbol_leaves_the_others_saved(tmp_path: Path, qtrade: Prog
         ("backtest run -s forecast_sign --set step=9", 2, ["step 9 lies outside the forecast path", "from 1 to 4"]),
         ("backtest run -s forecast_sign --set step", 2, ["'step' is not an assignment"]),
         ("backtest run --set step=2", 2, ["--set needs exactly one --strategy"]),
-        ("backtest run -s nowhere.py", 2, ["cannot read the strategy file nowhere.py"]),
+        ("backtest run -s nowhere.py", 2, ["cannot read nowhere.py"]),
     ],
 )
 def test_wrong_input_is_explained_and_harms_nothing(

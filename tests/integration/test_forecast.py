@@ -118,6 +118,8 @@ def test_what_cannot_be_forecast_is_told(trained: SimpleNamespace, qtrade: Progr
         ("--features", "M"),
         ("--target", "log_close"),
         ("--features", "S", "--target", "log_close"),
+        ("--target", "scaled_return", "--set", "features.cross=['^IXIC']"),
+        ("--features", "M", "--target", "scaled_return", "--set", "features.set=minimal"),
         ("--attention-keys", "all", "--set", "informer.stack=[2,1]", "--set", "informer.attention=full"),
     ],
     ids=" ".join,

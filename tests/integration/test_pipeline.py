@@ -16,7 +16,7 @@ import pytest
 
 from qtrade.config import load_config
 from qtrade.data.cache import Cache
-from qtrade.data.load import fetch
+from qtrade.data.fetch import fetch
 from qtrade.models.base import TrainingError
 from qtrade.pipeline.market import prepare
 from qtrade.progress import Silent

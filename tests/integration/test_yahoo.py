@@ -12,6 +12,8 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,10 +28,15 @@ import yfinance.cache
 import yfinance.data
 import yfinance.scrapers.history
 
+from qtrade.data import fetch as fetching
 from qtrade.data import yahoo
-from qtrade.data.raw import RAW_FIELDS, RawBars
-from qtrade.data.yahoo import EXCHANGES, Retry, Yahoo
-from qtrade.errors import DataError, UsageError
+from qtrade.data.cache import Cache
+from qtrade.data.config import DataConfig
+from qtrade.data.fetch import FetchReport
+from qtrade.data.raw import RAW_FIELDS, RawBars, SourceBusyError
+from qtrade.data.yahoo import EXCHANGES, Yahoo, YahooConfig
+from qtrade.errors import DataError, PartialError, UsageError
+from qtrade.progress import Silent
 
 NEW_YORK = {"instrumentType": "EQUITY", "exchangeName": "NMS", "exchangeTimezoneName": "America/New_York"}
 LATER = "2024-06-01"
@@ -90,9 +97,12 @@ class Desk:
         start: str | None = None,
         end: str | None = None,
     ) -> RawBars:
-        source = Yahoo(sleep=self.slept.append, now=lambda: pd.Timestamp(now, tz="UTC"))
         first, stop = (None if text is None else pd.Timestamp(text, tz="UTC") for text in (start, end))
-        return source.fetch(symbol, interval=interval, start=first, end=stop)
+        return self.source(now).fetch(symbol, interval=interval, start=first, end=stop)
+
+    def source(self, now: str = LATER) -> Yahoo:
+        """Yahoo at a time of day, with a clock that moves by sleeping only."""
+        return Yahoo(sleep=self.slept.append, clock=lambda: sum(self.slept), now=lambda: pd.Timestamp(now, tz="UTC"))
 
     def error(self, symbol: str = "ACME", interval: str = "1d", **when: str) -> DataError:
         with pytest.raises(DataError) as caught:
@@ -410,11 +420,55 @@ def test_bars_outside_the_dates_are_no_bars(desk: Desk) -> None:
     assert len(desk.server.charts) == 2
 
 
+@pytest.mark.parametrize(
+    ("interval", "days"), [("1m", 30), ("2m", 60), ("15m", 60), ("90m", 60), ("60m", 730), ("1h", 730)]
+)
+def test_bars_that_yahoo_no_longer_keeps_are_refused_before_asking(desk: Desk, interval: str, days: int) -> None:
+    now = pd.Timestamp(LATER)
+    kept, gone = (f"{now - pd.Timedelta(days=days, hours=hours):%Y-%m-%d %H:%M}" for hours in (0, 1))
+    error = desk.error(interval=interval, start=gone)
+    assert error.what.startswith(f"ACME: Yahoo keeps {interval} bars for {days} days, and {gone[:10]} is longer ago")
+    assert f"--start {now - pd.Timedelta(days=days - 1):%Y-%m-%d}" in error.fix
+    assert desk.server.asked == []
+    recent = pd.date_range("2024-05-31 14:30", periods=3, freq=interval.replace("m", "min"), tz="UTC")
+    desk.server.answer = chart(recent, meta=NEW_YORK | {"tradingPeriods": trading_periods(recent)})
+    assert len(desk.fetch(interval=interval, start=kept).frame) == 3
+
+
+def test_all_intraday_bars_are_those_that_yahoo_keeps(desk: Desk) -> None:
+    recent = pd.date_range("2024-05-31 14:30", periods=3, freq="15min", tz="UTC")
+    desk.server.answer = chart(recent, meta=NEW_YORK | {"tradingPeriods": trading_periods(recent)})
+    desk.fetch(interval="15m")
+    since = pd.Timestamp(int(desk.server.charts[-1]["period1"][0]), unit="s")
+    assert since == pd.Timestamp(LATER) - pd.Timedelta(days=60) + pd.Timedelta(hours=1)
+
+
+def test_minutes_are_asked_for_a_week_at_a_time(desk: Desk) -> None:
+    first = pd.date_range("2024-05-13 13:30", periods=3, freq="1min", tz="UTC")
+    last = pd.date_range("2024-05-28 13:30", periods=3, freq="1min", tz="UTC")
+    parts = [chart(stamps, meta=NEW_YORK | {"tradingPeriods": trading_periods(stamps)}) for stamps in (first, last)]
+    zone, nothing = chart(openings(DAYS)), refusal("Data doesn't exist for startDate", 422)
+    # On an error status yfinance asks a second time with other cookies.
+    desk.server.first = [zone, parts[0], nothing, nothing, parts[1]]
+    raw = desk.fetch(interval="1m", start="2024-05-11")
+    assert list(raw.frame.index) == [*first, *last]
+    asked = [[int(bars[name][0]) for name in ("period1", "period2")] for bars in desk.server.charts[1:]]
+    spans = list(dict.fromkeys(map(tuple, asked)))
+    cuts = [pd.Timestamp(day).timestamp() for day in ("2024-05-11", "2024-05-18", "2024-05-25", LATER)]
+    assert spans == list(pairwise(cuts))
+
+
+def test_a_month_without_a_single_bar_is_told(desk: Desk) -> None:
+    desk.server.first = [chart(openings(DAYS))]
+    desk.server.answer = refusal("Data doesn't exist for startDate", 422)
+    assert desk.error(interval="1m").what == "ACME: Yahoo gives no 1m bars for these dates"
+
+
 def test_limits_on_intraday_bars_are_passed_on(desk: Desk) -> None:
     reason = "1m data not available: The requested range must be within the last 30 days."
     desk.server.first = [chart(openings(DAYS))]
     desk.server.answer = refusal(reason, 422)
-    error = desk.error(interval="1m", start="2020-01-01")
+    error = desk.error(interval="1m", start="2024-05-30")
     assert error.what == "ACME: Yahoo gives no 1m bars for these dates"
     assert error.why == reason
     assert "--interval" in error.fix
@@ -432,8 +486,8 @@ def test_a_symbol_without_the_longest_range_is_told(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("faults", "asked", "slept"),
     [
-        ([TOO_MANY] * 2, 4, [2.0]),
-        ([TOO_MANY] * 6, 8, [2.0, 4.0, 8.0]),
+        ([TOO_MANY] * 2, 4, [15.0]),
+        ([TOO_MANY] * 6, 8, [15.0, 30.0, 60.0]),
         ([CUT], 3, [2.0]),
         ([CUT, CUT, CUT], 5, [2.0, 4.0, 8.0]),
         ([Reply(b"<html>", status=500)] * 2, 4, [2.0]),
@@ -482,7 +536,8 @@ def test_a_lasting_fault_is_told(desk: Desk, fault: Reply, what: str, why: str, 
     assert "curl.se" not in error.why
     assert "again" in error.fix
     assert len(desk.server.charts) == asked
-    assert desk.slept == [2.0, 4.0, 8.0]
+    assert desk.slept == ([15.0, 30.0, 60.0] if fault is TOO_MANY else [2.0, 4.0, 8.0])
+    assert isinstance(error, SourceBusyError) == (fault is TOO_MANY)
 
 
 def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,10 +545,49 @@ def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         unused.bind(("127.0.0.1", 0))
         redirect(monkeypatch, unused.getsockname()[1])
         slept: list[float] = []
+        source = Yahoo(YahooConfig(attempts=2, delay=5.0), sleep=slept.append)
         with pytest.raises(DataError, match="cannot be reached, 2 attempts failed") as caught:
-            Yahoo(Retry(attempts=2, delay=5.0), sleep=slept.append).fetch("ACME", interval="1d", start=None, end=None)
+            source.fetch("ACME", interval="1d", start=None, end=None)
     assert "connect" in caught.value.why
     assert slept == [5.0]
+
+
+def test_many_questions_are_spread_over_time(desk: Desk) -> None:
+    desk.server.answer = chart(openings(DAYS))
+    source = desk.source()
+    for _ in range(8):
+        source.fetch("ACME", interval="1d", start=None, end=None)
+    assert desk.slept == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [
+        ("2024-03-08 21:29", False),  # Friday's bar is not complete
+        ("2024-03-08 21:30", True),
+        ("2024-03-10 12:00", True),
+    ],
+)
+def test_a_new_bar_is_due_once_it_is_complete(desk: Desk, now: str, due: bool) -> None:
+    desk.server.answer = chart(openings(DAYS[:4]))
+    stored = desk.fetch()
+    assert desk.source(now).due(stored, None) is due
+    assert desk.source(now).due(stored, pd.Timestamp("2024-03-08", tz="UTC")) is False
+
+
+def test_nothing_is_due_on_a_weekend_or_a_holiday(desk: Desk) -> None:
+    days = ("2024-03-27", "2024-03-28")  # Good Friday follows
+    desk.server.answer = chart(openings(days))
+    stored = desk.fetch()
+    assert not desk.source("2024-04-01 20:00").due(stored, None)
+    assert desk.source("2024-04-01 20:30").due(stored, None)
+
+
+def test_bars_without_a_price_are_told(desk: Desk) -> None:
+    desk.server.answer = chart(openings(DAYS), close=[100.0, None, None, 103.0, 104.0])
+    (finding,) = desk.fetch().findings
+    assert (finding.check, finding.severity, finding.count) == ("missing_price", "warning", 2)
+    assert (finding.first, finding.last) == (f"{DAYS[1]} 00:00:00+00:00", f"{DAYS[2]} 00:00:00+00:00")
 
 
 def test_an_unknown_interval_is_refused_before_asking(desk: Desk) -> None:
@@ -510,3 +604,114 @@ def test_settings_of_yfinance_are_put_back(desk: Desk) -> None:
     desk.error("NOSUCH")
     assert yfinance.config.debug.hide_exceptions is True
     assert logging.getLogger("yfinance").level == logging.NOTSET
+
+
+@dataclass
+class Shop:
+    """The cache, filled by the real client from the stand-in."""
+
+    desk: Desk
+    cache: Cache
+    monkeypatch: pytest.MonkeyPatch
+
+    def fetch(self, *symbols: str, now: str = LATER) -> FetchReport:
+        source = self.desk.source(now)
+        self.monkeypatch.setattr(fetching, "SOURCES", {"yahoo": lambda config, progress: source})
+        config = DataConfig(source="yahoo", symbols=symbols or ("ACME",))
+        return fetching.fetch(config, cache=self.cache, progress=Silent())
+
+    @property
+    def held(self) -> RawBars:
+        return self.cache.read("yahoo", "1d", "ACME")
+
+    def versions(self) -> list[int]:
+        return [version.rows for version in self.cache.entry("yahoo", "1d", "ACME").versions]
+
+
+@pytest.fixture
+def shop(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    return Shop(desk, Cache(tmp_path / "data_cache"), monkeypatch)
+
+
+# Good Friday is no day of trade, so that none of these is missing.
+WEEKS = tuple(str(day.date()) for day in pd.bdate_range("2024-01-02", "2024-03-28").drop(["2024-01-15", "2024-02-19"]))
+
+
+def test_an_update_asks_for_the_last_weeks_and_keeps_what_is_stored(shop: Shop) -> None:
+    shop.desk.server.answer = chart(openings(WEEKS[:50]))
+    shop.fetch().require_all()
+    before = shop.held.frame
+    shop.desk.server.answer = chart(openings(WEEKS))
+    shop.fetch().require_all()
+    assert int(shop.desk.server.charts[-1]["period1"][0]) == pd.Timestamp(WEEKS[20], tz="America/New_York").timestamp()
+    assert shop.held.frame.iloc[:50].equals(before)
+    assert shop.versions() == [50, len(WEEKS)]
+    asked = len(shop.desk.server.asked)
+    shop.fetch(now="2024-04-01 20:00").require_all()
+    assert len(shop.desk.server.asked) == asked
+
+
+def test_a_split_between_two_fetches_rewrites_and_keeps_the_former(shop: Shop) -> None:
+    closes = [200.0 + row for row in range(len(WEEKS))]
+    shop.desk.server.answer = chart(openings(WEEKS[:50]), close=closes[:50])
+    shop.fetch().require_all()
+    events = {"splits": {"b": {"date": seconds(WEEKS[50]), "numerator": 2, "denominator": 1, "splitRatio": "2:1"}}}
+    volume = [2 * (1000 + row) if row < 50 else 1000 + row for row in range(len(WEEKS))]
+    halves = [price / 2 for price in closes]
+    shop.desk.server.answer = chart(openings(WEEKS), close=halves, volume=volume, events=events)
+    shop.fetch().require_all()
+    assert list(shop.held.frame["close"]) == halves
+    assert shop.held.frame["splits"].iloc[50] == 2.0
+    assert shop.versions() == [50, len(WEEKS)]
+    former = shop.cache.entry("yahoo", "1d", "ACME").versions[0]
+    assert list(shop.cache.read("yahoo", "1d", "ACME", former.id).frame["close"]) == closes[:50]
+
+
+def test_a_dividend_between_two_fetches_rewrites_nothing(shop: Shop) -> None:
+    shop.desk.server.answer = chart(openings(WEEKS[:50]))
+    shop.fetch().require_all()
+    events = {"dividends": {"a": {"amount": 0.5, "date": seconds(WEEKS[50])}}}
+    shop.desk.server.answer = chart(openings(WEEKS), events=events)
+    shop.fetch().require_all()
+    assert shop.held.frame["dividends"].iloc[50] == 0.5
+    assert len(list(shop.cache.root.rglob("*.parquet"))) == 1
+
+
+def test_a_shifted_time_zone_is_a_rewrite(shop: Shop) -> None:
+    shop.desk.server.answer = chart(openings(WEEKS[:50]))
+    shop.fetch().require_all()
+    # Tokyo's clock puts an opening in New York on the next day.
+    meta = {"instrumentType": "EQUITY", "exchangeName": "JPX", "exchangeTimezoneName": "Asia/Tokyo"}
+    shop.desk.server.answer = chart(openings(WEEKS), meta=meta)
+    shop.fetch().require_all()
+    assert (shop.held.calendar, shop.held.exchange_zone) == ("XTKS", "Asia/Tokyo")
+    former = shop.cache.entry("yahoo", "1d", "ACME").versions[0]
+    old = shop.cache.read("yahoo", "1d", "ACME", former.id)
+    assert (old.calendar, old.exchange_zone, len(old.frame)) == ("XNYS", "America/New_York", 50)
+
+
+def test_a_lasting_limit_leaves_the_others_saved_and_is_not_tried_again(shop: Shop) -> None:
+    shop.desk.server.answer = chart(openings(WEEKS))
+    shop.fetch("ONE").require_all()
+    shop.desk.server.answer = TOO_MANY
+    report = shop.fetch("ONE", "TWO", "THREE", now="2024-04-01 20:00")
+    assert [path.stem for path in report.saved] == ["ONE"]
+    assert "limits how often it is asked" in report.failed["TWO"].what
+    assert "not asked for" in report.failed["THREE"].what
+    assert sum("/THREE" in target for target in shop.desk.server.asked) == 0
+    with pytest.raises(PartialError, match="2 of 3") as caught:
+        report.require_all()
+    assert caught.value.exit_code == 5
+    shop.desk.server.answer = chart(openings(WEEKS))
+    before = len(shop.desk.server.charts)
+    shop.fetch("ONE", "TWO", "THREE", now="2024-04-01 20:00").require_all()
+    assert len(shop.desk.server.charts) == before + 4  # a time zone and bars for each of two
+
+
+def test_bars_that_yahoo_takes_back_are_a_rewrite(shop: Shop) -> None:
+    shop.desk.server.answer = chart(openings(WEEKS[:50]))
+    shop.fetch().require_all()
+    shop.desk.server.answer = chart(openings([day for day in WEEKS if day != WEEKS[45]]))
+    shop.fetch().require_all()
+    assert len(shop.held.frame) == len(WEEKS) - 1
+    assert shop.versions() == [50, len(WEEKS) - 1]

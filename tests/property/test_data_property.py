@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtrade.data.cache import Cache, safe_name
-from qtrade.data.load import DataConfig, load_bars
+from qtrade.data.config import DataConfig
+from qtrade.data.load import load_bars
 from qtrade.data.raw import RawBars, adjust
 
 

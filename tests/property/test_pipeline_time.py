@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from qtrade.config import RunConfig, load_config
 from qtrade.data.cache import Cache
-from qtrade.data.load import fetch
+from qtrade.data.fetch import fetch
 from qtrade.data.raw import RawBars
 from qtrade.pipeline.backtest import backtest_run
 from qtrade.pipeline.train import train_run
@@ -101,6 +101,8 @@ KINDS = {
     "ridge": ("model=ridge", "baselines=['naive']"),
     # Levels are centred by what the scaler saw, and in mode M the features' own future is learned.
     "levels": ("baselines=[]", "features.mode=M", "features.target=log_close"),
+    # What is read and learned is in units that change from bar to bar, and every symbol reads the other one.
+    "units": ("baselines=[]", "features.set=minimal", "features.target=scaled_return", "features.cross=['^IXIC']"),
 }
 
 

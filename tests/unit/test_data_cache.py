@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 import qtrade.data.cache
-from qtrade.data.cache import Cache, safe_name
+from qtrade.data.cache import Cache, _checksum, key_of, safe_name
 from qtrade.data.raw import RawBars
 from qtrade.errors import DataError, UsageError
 from qtrade.files import sha256
@@ -45,15 +45,129 @@ def test_what_is_written_is_read_back(cache: Cache) -> None:
 def test_the_manifest_says_what_the_file_holds(cache: Cache) -> None:
     path = cache.write(raw())
     facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    assert facts["rows"] == 5
-    assert (facts["first"], facts["last"]) == ("2024-01-01 00:00:00+00:00", "2024-01-05 00:00:00+00:00")
+    (version,) = facts["versions"]
+    assert version["rows"] == 5
+    assert (version["first"], version["last"]) == ("2024-01-01 00:00:00+00:00", "2024-01-05 00:00:00+00:00")
+    assert (version["calendar"], version["exchange_zone"]) == ("XNYS", "America/New_York")
     assert facts["sha256"] == sha256(path)
 
 
-def test_nothing_but_the_entry_is_left_behind(cache: Cache) -> None:
+def files(path: Path) -> set[str]:
+    return {file.name for file in path.parent.iterdir()} - {f"{path.stem}.lock"}
+
+
+def test_longer_bars_leave_nothing_else_behind(cache: Cache) -> None:
+    path = cache.write(raw())
+    cache.write(raw(rows=8))
+    cache.write(raw(rows=8))
+    assert files(path) == {"ACME.parquet", "ACME.json"}
+    assert [version.rows for version in cache.entry("yahoo", "1d", "ACME").versions] == [5, 8]
+
+
+def test_rewritten_bars_leave_a_vintage_behind(cache: Cache) -> None:
+    first = raw()
+    path = cache.write(first)
+    cache.write(raw(close=20.0))
+    assert files(path) == {"ACME.parquet", "ACME.json", f"ACME.{first.fingerprint()[:12]}.parquet"}
+
+
+def test_every_version_can_be_had_again(cache: Cache) -> None:
+    history = [raw(rows=4), raw(rows=6), raw(close=20.0, rows=6), raw(close=20.0, rows=9), raw(rows=3), raw(rows=7)]
+    for one in history:
+        cache.write(one)
+    entry = cache.entry("yahoo", "1d", "ACME")
+    assert [version.fingerprint for version in entry.versions] == [one.fingerprint() for one in history]
+    for one in history:
+        again = cache.read("yahoo", "1d", "ACME", one.fingerprint()[:8])
+        pd.testing.assert_frame_equal(again.frame, one.frame, check_exact=True, check_freq=False)
+    # Three lines of history: each is kept once, in its longest form.
+    assert len(list(entry_files(cache))) == 3
+
+
+def entry_files(cache: Cache) -> list[Path]:
+    return sorted((cache.root / "yahoo" / "1d").glob("ACME*.parquet"))
+
+
+def test_a_version_that_comes_back_is_the_newest_again(cache: Cache) -> None:
+    for one in (raw(), raw(close=20.0), raw()):
+        cache.write(one)
+    assert [version.id for version in cache.entry("yahoo", "1d", "ACME").versions] == [
+        raw(close=20.0).fingerprint()[:12],
+        raw().fingerprint()[:12],
+    ]
+    assert cache.read("yahoo", "1d", "ACME", raw(close=20.0).fingerprint()).frame["close"].iloc[0] == 20.0
+
+
+def test_a_version_that_is_not_there_is_a_usage_error(cache: Cache) -> None:
+    cache.write(raw())
+    with pytest.raises(UsageError, match="ACME has no versions that begin with 'zz'") as caught:
+        cache.read("yahoo", "1d", "ACME", "zz")
+    assert "qtrade data vintages ACME" in caught.value.fix
+
+
+def test_an_altered_vintage_is_named(cache: Cache) -> None:
+    first = raw()
+    path = cache.write(first)
+    cache.write(raw(close=20.0))
+    vintage = path.with_name(f"ACME.{first.fingerprint()[:12]}.parquet")
+    first.frame.assign(close=11.0).to_parquet(vintage)
+    with pytest.raises(DataError, match=f"{vintage.name} no longer holds version"):
+        cache.read("yahoo", "1d", "ACME", first.fingerprint())
+    assert cache.read("yahoo", "1d", "ACME").frame["close"].iloc[0] == 20.0
+
+
+def test_what_a_killed_writer_left_is_cleared_away(cache: Cache) -> None:
+    path = cache.write(raw())
+    left, other = path.with_name(".ACME.parquet.x1.tmp"), path.with_name(".OTHER.parquet.x1.tmp")
+    for file in (left, other):
+        file.write_bytes(b"half")
+    cache.write(raw(rows=6))
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_damaged_files_are_put_aside_and_not_written_over(cache: Cache) -> None:
+    path = cache.write(raw())
+    manifest = path.with_suffix(".json")
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace("XNYS", "XLON"), encoding="utf-8")
+    with pytest.raises(DataError, match="is not as it was written"):
+        cache.read("yahoo", "1d", "ACME")
+    cache.write(raw(close=20.0))
+    assert pd.read_parquet(path.with_name("ACME.damaged.parquet"))["close"].iloc[0] == 10.0
+    assert cache.read("yahoo", "1d", "ACME").frame["close"].iloc[0] == 20.0
+    assert len(cache.find()) == 1
+
+
+def test_entries_are_found_by_symbol_source_and_interval(cache: Cache) -> None:
+    paths = [cache.write(raw(symbol)) for symbol in ("A", "b.c", "^D")]
+    assert sorted(key_of(path)[2] for path in cache.find()) == ["A", "^D", "b.c"]
+    assert cache.find("b.c") == [paths[1]]
+    assert cache.find("A", "sample") == []
+    assert cache.find(None, "yahoo", "1d") == sorted(paths)
+
+
+def test_a_removed_entry_is_gone_with_its_versions(cache: Cache) -> None:
     path = cache.write(raw())
     cache.write(raw(close=20.0))
-    assert {file.name for file in path.parent.iterdir()} <= {"ACME.parquet", "ACME.json", "ACME.lock"}
+    kept = cache.write(raw("ACME2"))
+    cache.remove("yahoo", "1d", "ACME")
+    assert files(path) - {"ACME2.lock"} == {"ACME2.parquet", "ACME2.json"}
+    assert cache.find() == [kept]
+
+
+def test_two_writers_that_add_lose_nothing(cache: Cache) -> None:
+    """What `update` is given is what is there at that moment, whatever was read before."""
+    cache.write(raw(rows=3))
+    seen: list[int] = []
+
+    def add(stored: RawBars | None) -> RawBars:
+        assert stored is not None
+        seen.append(len(stored.frame))
+        return raw(rows=len(stored.frame) + 1)
+
+    for _ in range(3):
+        cache.update("yahoo", "1d", "ACME", add)
+    assert seen == [3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -129,8 +243,8 @@ def test_a_manifest_of_another_kind_is_refused(cache: Cache, content: str) -> No
 def test_a_manifest_that_lacks_a_fact_is_refused(cache: Cache) -> None:
     path = cache.write(raw()).with_suffix(".json")
     facts = json.loads(path.read_text(encoding="utf-8"))
-    del facts["calendar"]
-    path.write_text(json.dumps(facts), encoding="utf-8")
+    del facts["versions"], facts["checksum"]
+    path.write_text(json.dumps(facts | {"checksum": _checksum(facts)}), encoding="utf-8")
     with pytest.raises(DataError, match="lacks what this version needs"):
         cache.read("yahoo", "1d", "ACME")
 
@@ -161,7 +275,7 @@ def test_a_failed_write_leaves_the_former_entry_whole(cache: Cache, monkeypatch:
     assert not leftovers
 
 
-def test_a_crash_between_the_two_renamings_is_seen(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_between_the_two_renamings_loses_nothing(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.write(raw())
     rename = Path.replace
 
@@ -174,10 +288,10 @@ def test_a_crash_between_the_two_renamings_is_seen(cache: Cache, monkeypatch: py
         patch.setattr(Path, "replace", crash)
         with pytest.raises(KeyboardInterrupt):
             cache.write(raw(close=20.0))
-    with pytest.raises(DataError, match="not what its manifest says"):
-        cache.read("yahoo", "1d", "ACME")
-    cache.write(raw(close=20.0))
-    assert cache.read("yahoo", "1d", "ACME").frame["close"].iloc[0] == 20.0
+    assert cache.read("yahoo", "1d", "ACME").frame["close"].iloc[0] == 10.0
+    cache.write(raw(close=30.0))
+    assert cache.read("yahoo", "1d", "ACME").frame["close"].iloc[0] == 30.0
+    assert cache.read("yahoo", "1d", "ACME", raw().fingerprint()).frame["close"].iloc[0] == 10.0
 
 
 def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:

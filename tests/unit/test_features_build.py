@@ -64,16 +64,50 @@ def test_minimal_set_has_a_short_warmup(sample: Bars) -> None:
     assert build(sample.rows(0, 21), FeatureConfig(set="minimal")).features.warmup == 20
 
 
-def test_selection_keeps_the_order_of_the_set_then_of_the_additions_with_the_log_return_last() -> None:
+def test_selection_keeps_the_order_of_the_set_then_of_the_additions_with_the_log_return_last(sample: Bars) -> None:
     config = FeatureConfig(set="minimal", include=("tsi", "range", "log_return", "adx"), exclude=("return_5", "trix"))
-    assert config.names == ("return_20", "range", "realised_20", "relative_volume", "tsi", "adx", "log_return")
+    names = ("return_20", "range", "realised_20", "relative_volume", "tsi", "adx")
+    assert config.names == names
+    assert build(sample, config).features.names == (*names, "log_return")
 
 
-def test_selection_down_to_the_log_return(sample: Bars) -> None:
-    config = FeatureConfig(set="minimal", exclude=FEATURE_SETS["minimal"][:-1])
+@pytest.mark.parametrize(
+    "config",
+    [
+        FeatureConfig(set="minimal", exclude=FEATURE_SETS["minimal"][:-1]),
+        FeatureConfig(set="none"),
+        FeatureConfig(mode="S"),
+    ],
+)
+def test_selection_down_to_the_log_return(sample: Bars, config: FeatureConfig) -> None:
     features = build(sample.rows(0, 2), config).features
     assert features.names == ("log_return",)
     assert features.warmup == 1
+
+
+def test_the_past_of_the_target_is_the_last_column_and_the_log_return_stays_in_its_set(sample: Bars) -> None:
+    for target, warmup in (("scaled_return", 21), ("log_close", 20)):
+        built = build(sample, FeatureConfig(set="minimal", target=target))
+        assert built.features.names == (*FEATURE_SETS["minimal"], target)
+        assert built.features.warmup == warmup
+        np.testing.assert_array_equal(
+            built.features.values[warmup:, :, -1], built.target.past[warmup:].astype(np.float32)
+        )
+
+
+def test_the_return_of_another_symbol_is_read_by_all(sample: Bars) -> None:
+    features = build(sample, FeatureConfig(set="none", include=("gap",), cross=("^IXIC", "^GSPC"))).features
+    assert features.names == ("gap", "return_of_^IXIC", "return_of_^GSPC", "log_return")
+    own = features.values[1:, :, -1]
+    for place, symbol in ((1, 1), (2, 0)):
+        for reader in (0, 1):
+            assert (features.values[1:, reader, place] == own[:, symbol]).all()
+
+
+def test_an_unknown_symbol_to_cross_names_the_nearest(sample: Bars) -> None:
+    with pytest.raises(UsageError, match=r"features\.cross names '\^IXC', which is not among the symbols") as caught:
+        build(sample, FeatureConfig(cross=("^IXC",)))
+    assert caught.value.why == "did you mean '^IXIC'?"
 
 
 @pytest.mark.parametrize(
@@ -84,6 +118,11 @@ def test_selection_down_to_the_log_return(sample: Bars) -> None:
         ({"exclude": ("retrun_5",)}, "unknown feature 'retrun_5'\n  fix: did you mean 'return_5'?"),
         ({"exclude": ("log_return",)}, "'log_return' cannot be left out"),
         ({"include": ("tsi",), "exclude": ("tsi",)}, "feature 'tsi' is both included and excluded"),
+        ({"target": "log_retrun"}, "unknown target 'log_retrun'\n  why: did you mean 'log_return'?"),
+        ({"module": "mine"}, "'mine' is not a file of features"),
+        ({"cross": ("A", "A")}, "a symbol is named twice in features.cross"),
+        ({"mode": "S", "cross": ("A",)}, "mode S reads the target's own past and nothing else"),
+        ({"mode": "S", "module": "mine.py"}, "mode S reads the target's own past and nothing else"),
     ],
 )
 def test_wrong_selection_is_a_usage_error(wrong: dict[str, object], message: str) -> None:
@@ -156,3 +195,46 @@ def test_a_suspended_symbol_is_fit_for_use(sample: Bars) -> None:
     features = build(replace(sample, **frames), EVERYTHING).features
     assert np.isfinite(features.values[features.warmup :]).all()
     assert np.abs(features.values[features.warmup :]).max() < 10
+
+
+@pytest.mark.parametrize("target", ["log_return", "scaled_return", "log_close"])
+def test_a_hundred_flat_bars_give_no_infinities(sample: Bars, target: str) -> None:
+    frames = {name: getattr(sample, name).copy() for name in BAR_FIELDS}
+    for name in ("open", "high", "low", "close"):
+        frames[name].iloc[1000:1100, 1] = sample.close.iloc[999, 1]
+    frames["volume"].iloc[1000:1010, 1] = 0.0
+    built = build(replace(sample, **frames), FeatureConfig(set="all", target=target))
+    assert np.isfinite(built.features.values[built.features.warmup :]).all()
+    assert np.isfinite(built.target.values[built.features.warmup :]).all()
+    assert np.abs(built.features.values[1030:1100, 1, :-1]).max() < 10
+    if built.target.unit is not None:
+        # The move after the spell is large in units of the last bars, which did not move, but not out of this world.
+        labels = built.target.values[1100] / built.target.unit[1099]
+        assert 0 < np.abs(labels).max() < 40
+
+
+@pytest.mark.parametrize("target", ["log_return", "scaled_return", "log_close"])
+def test_a_pegged_market_gives_no_infinities(target: str) -> None:
+    generator = np.random.default_rng(7)
+    index = pd.date_range("2020-01-01", periods=600, freq="h", tz="UTC")
+    tick = np.where(generator.random((600, 1)) < 0.02, 0.0001, 0.0)  # at the peg, but for a tick now and then
+    price = pd.DataFrame(7.75 + tick, index=index, columns=["USDHKD"])
+    bars = Bars(price, price, price, price, price * 0, interval="1h", calendar="24/5", periods_per_year=6240)
+    built = build(bars, FeatureConfig(set="all", target=target))
+    assert len(built.dropped) == sum(feature.needs_volume for feature in FEATURES.values())
+    values = built.features.values[built.features.warmup :]
+    assert np.isfinite(values).all()
+    assert np.abs(values).max() < 50
+
+
+def test_thirty_bars_are_enough_for_the_minimal_set_and_too_few_for_the_default(sample: Bars) -> None:
+    for target, warmup in (("log_return", 20), ("scaled_return", 21), ("log_close", 20)):
+        features = build(sample.rows(0, 30), FeatureConfig(set="minimal", target=target)).features
+        assert features.warmup == warmup
+        assert np.isfinite(features.values[warmup:]).all()
+    with pytest.raises(DataError, match="30 bars are too few: these features need at least 251") as caught:
+        build(sample.rows(0, 30), FeatureConfig())
+    assert "fetch a longer history, or leave out 'adx'" in caught.value.fix
+    with pytest.raises(DataError, match="21 bars are too few: these features need at least 22") as caught:
+        build(sample.rows(0, 21), FeatureConfig(set="none", target="scaled_return"))
+    assert "'scaled_return' has no value for the first 21 bars" in caught.value.why

@@ -1,0 +1,181 @@
+"""Getting bars from a source into the cache: what is missing, no more, and nothing that makes sound bars unsound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from qtrade.data.cache import Cache
+from qtrade.data.config import DataConfig
+from qtrade.data.join import RewrittenError, extend, rebuild
+from qtrade.data.load import usable
+from qtrade.data.raw import Feed, RawBars, Source, SourceBusyError
+from qtrade.data.sources import SOURCES
+from qtrade.data.verify import report_path, write_report
+from qtrade.errors import DataError, PartialError, QtradeError, UsageError
+from qtrade.progress import Progress
+
+# Stored bars asked for again with every update, to see whether the vendor has rewritten them.
+OVERLAP = 30
+
+
+@dataclass(frozen=True)
+class FetchReport:
+    """What a fetch saved, and what failed and why."""
+
+    saved: tuple[Path, ...]
+    failed: Mapping[str, QtradeError]
+
+    def require_all(self) -> None:
+        """Raise the failure if there is one: the error itself if nothing was saved, else `PartialError`."""
+        if not self.failed:
+            return
+        errors = list(self.failed.values())
+        if not self.saved and len(errors) == 1:
+            raise errors[0]
+        told = {symbol: error.what.removeprefix(f"{symbol}: ") for symbol, error in self.failed.items()}
+        why = "\n       ".join(f"{symbol}: {what}" for symbol, what in told.items())
+        if not self.saved:
+            raise DataError("no symbol could be fetched", why=why, fix=errors[0].fix)
+        raise PartialError(
+            f"{len(self.failed)} of {len(self.failed) + len(self.saved)} symbols could not be fetched",
+            why=why,
+            fix="the others are saved; run the same command again for what is missing",
+        )
+
+
+def fetch(config: DataConfig, *, cache: Cache, progress: Progress) -> FetchReport:
+    """Bring every symbol in the cache up to date; one symbol's failure leaves the others saved.
+
+    Of a vendor's growing history only what is missing is asked for, with some stored bars before it; if those are no
+    longer what they were, all of it is asked for again and the former version is kept. Other sources are read whole.
+
+    An answer with errors that are not accepted takes the place of nothing. Where there is nothing, it is stored all
+    the same, to be looked at, but it counts as a failure.
+
+    Raises
+    ------
+    UsageError
+        If the source has no bars of this interval, or the cache cannot be written to.
+    """
+    source = SOURCES[config.source](config, progress)
+    saved: list[Path] = []
+    failed: dict[str, QtradeError] = {}
+    busy: SourceBusyError | None = None
+    for symbol in config.symbols:
+        progress.start(f"fetch {symbol}", 1)
+        if busy is not None:
+            failed[symbol] = DataError(f"{symbol}: not asked for, as the source wants to be left alone", fix=busy.fix)
+            progress.advance(1, "not asked for")
+            continue
+        try:
+            path, note = _update(source, symbol, config, cache, progress)
+        except UsageError:
+            raise  # a wrong interval or an unwritable folder is the same for every symbol
+        except QtradeError as error:
+            failed[symbol] = error
+            busy = error if isinstance(error, SourceBusyError) else None
+            progress.advance(1, "failed")
+        else:
+            saved.append(path)
+            progress.advance(1, note)
+    return FetchReport(tuple(saved), failed)
+
+
+def _update(source: Source, symbol: str, config: DataConfig, cache: Cache, progress: Progress) -> tuple[Path, str]:
+    """Bring one entry up to date; where it is, and a note on what was done."""
+    stored = _stored(symbol, config, cache, progress)
+    if stored is None or not isinstance(source, Feed):
+        start, end = config.span if isinstance(source, Feed) else (None, None)
+        whole = source.fetch(symbol, interval=config.interval, start=start, end=end)
+        whole = replace(whole, facts={**whole.facts, "since": None if start is None else str(start)})
+        if stored is not None and stored.fingerprint() == whole.fingerprint():
+            return cache.path(config.source, config.interval, symbol), f"{len(whole.frame):,} bars, as before"
+        return _commit(whole, config, cache, lambda _: whole)
+    return _prolong(source, stored, config, cache, progress)
+
+
+def _prolong(source: Feed, stored: RawBars, config: DataConfig, cache: Cache, progress: Progress) -> tuple[Path, str]:
+    """Add to a stored history what its source has by now."""
+    symbol, (start, end) = stored.symbol, config.span
+    since = stored.facts.get("since")
+    known = None if since is None else pd.Timestamp(since)
+    longer = known is not None and (start is None or start < known)
+    if not longer and not source.due(stored, end):
+        return cache.path(config.source, config.interval, symbol), f"{len(stored.frame):,} bars, up to date"
+    earliest = source.earliest(config.interval)
+    overlap = stored.frame.index[-min(OVERLAP, len(stored.frame))]
+    first = start if longer else overlap
+    if not longer and earliest is not None:
+        first = max(overlap, earliest)
+    # A longer history has its end where the stored one has, or later: what is stored must not be cut off.
+    fresh = source.fetch(symbol, interval=config.interval, start=first, end=None if longer else end)
+    facts = {"since": since if not longer else None if start is None else str(start)}
+    fresh = replace(fresh, facts={**fresh.facts, **facts})
+    try:
+        return _commit(fresh, config, cache, lambda now: extend(stored if now is None else now, fresh))
+    except RewrittenError as error:
+        progress.message(f"{symbol}: {error.bars} stored bars were rewritten by '{source.name}'; asking for all of it")
+    if not longer:
+        again = known if known is None or earliest is None else max(known, earliest)
+        fresh = source.fetch(symbol, interval=config.interval, start=again, end=None)
+        fresh = replace(fresh, facts={**fresh.facts, **facts})
+    path, note = _commit(fresh, config, cache, lambda now: rebuild(stored if now is None else now, fresh))
+    return path, f"{note}; the former version is kept"
+
+
+def _stored(symbol: str, config: DataConfig, cache: Cache, progress: Progress) -> RawBars | None:
+    """Read what the cache holds of a symbol; None if that is nothing, or nothing that can be trusted."""
+    if not cache.find(symbol, config.source, config.interval):
+        return None
+    try:
+        return cache.read(config.source, config.interval, symbol)
+    except DataError as error:
+        progress.message(f"{error.what}; it is put aside and fetched anew")
+        return None
+
+
+def _commit(
+    fresh: RawBars, config: DataConfig, cache: Cache, change: Callable[[RawBars | None], RawBars]
+) -> tuple[Path, str]:
+    """Write what `change` makes of the stored bars, with a quality report; where, and a note."""
+    made: list[RawBars] = []
+    problems: list[DataError] = []
+    before = 0
+
+    def checked(stored: RawBars | None) -> RawBars:
+        nonlocal before
+        before = 0 if stored is None else len(stored.frame)
+        bars = change(stored)
+        problem = _problem(bars, config)
+        if problem is not None:
+            if stored is not None and _problem(stored, config) is None:
+                raise problem
+            problems.append(problem)
+        made.append(bars)
+        return bars
+
+    path = cache.update(fresh.source, fresh.interval, fresh.symbol, checked)
+    (bars,) = made
+    findings = write_report(path, bars)
+    if problems:
+        raise problems[0]
+    warnings = sum(one.severity == "warning" for one in findings)
+    parts = [f"{len(bars.frame):,} bars"]
+    if 0 < before < len(bars.frame):
+        parts.append(f"{len(bars.frame) - before:,} new")
+    if warnings:
+        parts.append(f"{warnings} warning{'s' if warnings > 1 else ''} in {report_path(path).name}")
+    return path, ", ".join(parts)
+
+
+def _problem(raw: RawBars, config: DataConfig) -> DataError | None:
+    """Say why `load_bars` would refuse these bars of one symbol; None if it would not."""
+    try:
+        usable(raw, config)
+    except DataError as error:
+        return error
+    return None
