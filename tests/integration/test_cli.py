@@ -91,7 +91,7 @@ def test_run_prints_verdict_table_and_path_on_stdout_and_progress_on_stderr(
     assert report.name == "report.html"
 
     assert "epoch" not in outcome.stdout
-    assert "fetch  ^GSPC" in outcome.stderr
+    assert "fetch ^GSPC" in outcome.stderr
     assert "train informer  fold 2/2  epoch 1/1  loss " in outcome.stderr
     assert "backtest  path_momentum" in outcome.stderr
 
@@ -131,7 +131,7 @@ def test_installed_program_keeps_stdout_clean_and_exit_codes(tmp_path: Path) -> 
 
     fetched = shell("fetch", "^GSPC")
     assert (fetched.returncode, fetched.stdout) == (0, f"{Path('data_cache/sample/1d/^GSPC.parquet')}\n")
-    assert fetched.stderr.startswith("fetch  ^GSPC")
+    assert fetched.stderr.startswith("fetch ^GSPC")
     unknown = shell("fetch", "^GSCP")
     assert (unknown.returncode, unknown.stdout) == (3, "")
     assert "Traceback" not in unknown.stderr
@@ -257,7 +257,7 @@ def test_price_that_never_changes_is_refused(place: Path, qtrade: Program, tiny:
     cache.write(dataclasses.replace(raw, frame=flat))
     code, message = refused(qtrade, place, "train", *tiny)
     assert code == 3
-    assert "^GSPC: the close never changes" in message
+    assert "^GSPC: the bars have errors: constant (1760 bars" in message
 
 
 def test_missing_price_is_refused_by_name_and_stamp(place: Path, qtrade: Program, tiny: Options) -> None:
@@ -267,7 +267,7 @@ def test_missing_price_is_refused_by_name_and_stamp(place: Path, qtrade: Program
     cache.write(dataclasses.replace(raw, frame=raw.frame.assign(close=raw.frame["close"].drop(stamp))))
     code, message = refused(qtrade, place, "train", *tiny)
     assert code == 3
-    assert f"^GSPC: 'close' is nan at {stamp}" in message
+    assert f"^GSPC: the bars have errors: price (1 bar, the first at {stamp}: close is nan)" in message
 
 
 @pytest.mark.parametrize("command", ["train", "backtest", "report"])
