@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
-from ta import add_all_ta_features
 
 from qtrade.features import wilder
 from qtrade.features.series import Series, larger, log, ratio, smaller
-from qtrade.types import BAR_FIELDS, Bars
+from qtrade.features.vendor import INDICATORS
+from qtrade.types import Bars
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +45,14 @@ class Market:
         )
 
     @cached_property
-    def ta(self) -> pd.DataFrame:
-        """Every vectorised indicator of `ta`, one column each, with NaN until it is defined."""
-        frame = pd.DataFrame({name: getattr(self, name) for name in BAR_FIELDS})
-        columns = {name: name for name in BAR_FIELDS}
-        indicators: pd.DataFrame = add_all_ta_features(frame, **columns, vectorized=True, fillna=False)
-        return indicators
+    def _indicators(self) -> dict[str, Series]:
+        return {}
+
+    def ta(self, column: str) -> Series:
+        """Return an indicator of `ta` by the name of its column, with NaN until it is defined."""
+        if column not in self._indicators:
+            self._indicators[column] = INDICATORS[column](self)
+        return self._indicators[column]
 
     @cached_property
     def log_return(self) -> Series:
@@ -79,11 +80,11 @@ class Market:
 
     def share(self, column: str) -> Series:
         """Return a `ta` column in price units as a share of the close."""
-        return self.ta[column] / self.close
+        return self.ta(column) / self.close
 
     def above(self, column: str) -> Series:
         """Return how far the close lies above a `ta` column that is a price, as a share of that price."""
-        return self.close / self.ta[column] - 1
+        return self.close / self.ta(column) - 1
 
     def gap(self) -> Series:
         """Log of each open over the close before it."""
@@ -115,7 +116,7 @@ class Market:
 
     def band_position(self) -> Series:
         """Where the close lies between the Bollinger bands (20 bars, 2 deviations): 1 at the upper, -1 at the lower."""
-        middle, upper = self.ta["volatility_bbm"], self.ta["volatility_bbh"]
+        middle, upper = self.ta("volatility_bbm"), self.ta("volatility_bbh")
         return ratio(self.close - middle, upper - middle, neutral=0.0)
 
     def relative_strength(self) -> Series:
@@ -129,7 +130,7 @@ class Market:
     def stochastic(self) -> Series:
         """Where the close lies in the range of the last 14 bars: 1 at the top, -1 at the bottom."""
         # ta divides zero by zero in a flat window; the close is at neither end there.
-        return self.ta["momentum_stoch"].fillna(50.0) / 50 - 1
+        return self.ta("momentum_stoch").fillna(50.0) / 50 - 1
 
     def stochastic_mean(self) -> Series:
         """Mean of the stochastic over 3 bars."""

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ta.trend import KSTIndicator
 
 from qtrade.features.build import FeatureConfig, build
 from qtrade.features.indicators import FEATURES, Feature
@@ -96,7 +97,7 @@ def test_no_feature_moves_by_a_bit_when_its_future_is_cut_or_poisoned(seed: int,
         lambda market: market.close.shift(-1) / market.close,
         lambda market: market.close / market.close.mean(),
         lambda market: market.range().rolling(5, center=True).mean(),
-        lambda market: market.ta["trend_kst"],
+        lambda market: KSTIndicator(market.close).kst(),
     ],
     ids=["next close", "mean of all closes", "centred mean", "KST of ta"],
 )

@@ -10,6 +10,7 @@ import ta
 from qtrade.features import wilder
 from qtrade.features.indicators import FEATURE_SETS, FEATURES
 from qtrade.features.market import Market
+from qtrade.features.vendor import INDICATORS
 from qtrade.types import Bars
 
 
@@ -210,3 +211,13 @@ def test_a_windowed_feature_declares_the_shortest_warmup_that_is_enough(bars: Ba
             early = np.array([feature.compute(market).iloc[row] for market in later])
             differs = ~np.isclose(early, [known.iloc[start + row] for start in starts])
             assert differs.any(), feature.name
+
+
+@pytest.mark.parametrize("column", INDICATORS)
+def test_indicators_of_ta_are_what_ta_gives_all_at_once(market: Market, column: str) -> None:
+    """One by one, with windows written out here, they are those of the library's own table, to the bit."""
+    names = ("open", "high", "low", "close", "volume")
+    frame = pd.DataFrame({name: getattr(market, name) for name in names})
+    expected = ta.add_all_ta_features(frame, *names, vectorized=True, fillna=False)[column]
+    pd.testing.assert_series_equal(market.ta(column), expected, check_names=False, check_exact=True)
+    assert expected.notna().sum() > 300
