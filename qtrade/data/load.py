@@ -15,6 +15,7 @@ from qtrade.data.config import DataConfig
 from qtrade.data.mend import mend
 from qtrade.data.raw import RawBars, adjust, between
 from qtrade.errors import DataError, UsageError
+from qtrade.progress import Progress, Silent
 from qtrade.types import BAR_FIELDS, PRICE_FIELDS, Bars
 
 
@@ -35,7 +36,7 @@ class Loaded:
     fingerprints: Mapping[str, str]
 
 
-def load_bars(config: DataConfig, cache: Cache) -> Loaded:
+def load_bars(config: DataConfig, cache: Cache, progress: Progress | None = None) -> Loaded:
     """Load cached bars, adjusted for dividends and aligned on one index.
 
     The index begins with the symbol that was listed last and ends with the one that was delisted first. A bar that some
@@ -61,9 +62,12 @@ def load_bars(config: DataConfig, cache: Cache) -> Loaded:
         )
     notes: list[str] = []
     tables: dict[str, pd.DataFrame] = {}
+    progress = progress or Silent()
+    progress.start("load", len(raws))
     for raw in raws:
         tables[raw.symbol], accepted = usable(raw, config)
         notes += [*accepted, *_missing_years(raw, config)]
+        progress.advance(1, raw.symbol)
     shared, told = _align(tables, config)
     columns = {name: pd.DataFrame({symbol: table[name] for symbol, table in shared.items()}) for name in BAR_FIELDS}
     calendar = calendars.pop()

@@ -15,6 +15,7 @@ from qtrade.features.indicators import FEATURE_SETS, FEATURES
 from qtrade.features.market import Market
 from qtrade.features.own import own_features
 from qtrade.features.targets import Target, check_target, log_returns, make_target, target_column
+from qtrade.progress import Progress, Silent
 from qtrade.settings import Settings
 from qtrade.types import Bars, Features, Float64Array
 from qtrade.user_code import UserFile
@@ -136,8 +137,13 @@ class Built:
     note: str
 
 
-def build(bars: Bars, config: FeatureConfig) -> Built:
+def build(bars: Bars, config: FeatureConfig, progress: Progress | None = None) -> Built:
     """Compute target and selected features of every symbol; the bars are left as they are.
+
+    Parameters
+    ----------
+    progress
+        Told of every symbol that is done.
 
     Raises
     ------
@@ -162,10 +168,13 @@ def build(bars: Bars, config: FeatureConfig) -> Built:
 
     columns = {**crossed, **own, past: target.past}
     values = np.empty((len(bars), len(bars.symbols), len(names) + len(columns)), dtype=np.float32)
-    for symbol in range(len(bars.symbols)):
+    progress = progress or Silent()
+    progress.start("features", len(bars.symbols))
+    for symbol, called in enumerate(bars.symbols):
         market = Market.of(bars, symbol)
         for place, name in enumerate(names):
             values[:, symbol, place] = FEATURES[name].compute(market).to_numpy(dtype=np.float64)
+        progress.advance(1, called)
     with np.errstate(over="ignore"):  # rows of the warm-up may hold anything
         for place, column in enumerate(columns.values(), start=len(names)):
             values[:, :, place] = column

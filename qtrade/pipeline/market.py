@@ -17,6 +17,7 @@ from qtrade.features.build import build
 from qtrade.features.marks import marks, whole_marks
 from qtrade.features.scaler import Scaler
 from qtrade.features.targets import Target, log_returns
+from qtrade.progress import Progress
 from qtrade.types import Bars, Features, Float32Array, Float64Array, IntArray
 from qtrade.windows import Samples, WindowConfig
 
@@ -53,18 +54,22 @@ class Market:
         return self.target if model == "informer" else Target.plain(self.returns)
 
 
-def prepare(config: RunConfig, cache: Cache) -> Market:
+def prepare(config: RunConfig, cache: Cache, progress: Progress | None = None) -> Market:
     """Load bars from the cache, audit what is made of them for look-ahead, and `derive` it."""
-    loaded = load_bars(config.data, cache)
+    loaded = load_bars(config.data, cache, progress)
     audit_features(loaded.bars, config.features, seed=config.seed)
-    return derive(config, loaded.bars, loaded.notes, loaded.fingerprints)
+    return derive(config, loaded.bars, loaded.notes, loaded.fingerprints, progress)
 
 
 def derive(
-    config: RunConfig, bars: Bars, notes: Sequence[str] = (), versions: Mapping[str, str] | None = None
+    config: RunConfig,
+    bars: Bars,
+    notes: Sequence[str] = (),
+    versions: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> Market:
     """Derive features, target and calendar marks from bars; `notes` and `versions` tell how those came about."""
-    built = build(bars, config.features)
+    built = build(bars, config.features, progress)
     zone = time_zone(bars.calendar)
     # Tables are looked up by whole numbers; a linear layer wants them scaled.
     mark = marks if config.informer.embedding == "timeF" else whole_marks

@@ -43,7 +43,7 @@ def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress
     QtradeError
         As the parts do; a failure inside a fold names the fold. What was complete before stays.
     """
-    market = prepare(config, cache)
+    market = prepare(config, cache, progress)
     folds = walk_forward(
         len(market.bars), market.features.warmup, config.window.seq_len, config.window.horizon, config.split
     )
