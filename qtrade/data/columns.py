@@ -9,79 +9,102 @@ from qtrade.errors import DataError, nearest
 
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "time": (
-        *("timestamp", "datetime", "opentime", "date", "time", "ts", "dt", "day", "index", "unnamed0"),
-        *("startdate", "starttime", "tradedate", "tradingday", "period", "month", "week"),
+        "unix", "unixtime", "epoch", "datetime", "timestamp", "opentime", "date", "time", "gmttime", "localtime",
+        "tradedate", "datum", "day", "ts", "dt", "t", "", "unnamed0", "index",
     ),
-    "clock": (),
-    "symbol": ("symbol", "ticker", "asset", "instrument", "pair", "code", "name"),
-    "open": ("open", "o", "openprice", "first", "px_open"),
-    "high": ("high", "h", "highprice", "max", "px_high"),
-    "low": ("low", "l", "lowprice", "min", "px_low"),
-    "close": ("close", "c", "closeprice", "last", "lastprice", "price", "value", "settle", "px_last"),
-    "volume": ("volume", "v", "vol", "totalvolume", "basevolume", "tickvolume", "tickvol", "quantity"),
-    "adj_close": ("adjclose", "adjustedclose", "closeadj", "closeadjusted", "adjcloseprice"),
-    "dividends": ("dividends", "dividend", "div", "divcash", "dividendamount"),
-    "splits": ("stocksplits", "stocksplit", "splits", "split", "splitfactor", "splitcoefficient"),
-}
-"""Ours, and what others say: without case, blanks and signs; what stands earlier is taken first. The clock is the time
-of day where the time is only a date."""
+    "symbol": (
+        "symbol", "ticker", "asset", "sym", "tic", "instrument", "security", "pair", "uniqueid", "isin", "code", "name",
+    ),
+    "open": ("open", "o", "openprice", "openingprice", "first"),
+    "high": ("high", "h", "highprice", "highest", "max"),
+    "low": ("low", "l", "lowprice", "lowest", "min"),
+    "close": ("close", "c", "closeprice", "closingprice", "last", "lastprice", "settle", "price"),
+    "volume": ("volume", "vol", "v", "tickvolume", "tickvol"),
+    "dividends": ("dividends", "dividend", "div", "divcash", "exdividend", "dividendamount", "cashdividend"),
+    "splits": ("stocksplits", "stocksplit", "splits", "split", "splitratio", "splitfactor", "splitcoefficient"),
+    "adj_close": ("adjclose", "adjustedclose", "adjcloseprice", "adjustedcloseprice", "closeadj", "closeadjusted"),
+}  # fmt: skip
+"""What each column may be called, the likeliest first: in small letters, without blanks, signs and a leading number."""
+
+_DATES, _CLOCKS = ("date", "day", "datum"), ("time", "clock", "uhrzeit")
 
 
-def recognise(names: Sequence[str], given: Mapping[str, str], where: str) -> dict[str, str]:
-    """Find each of our columns among the names of a table.
+def recognise(names: Sequence[str], wanted: Mapping[str, str], file: str) -> dict[str, int]:
+    """Find the columns of a table.
 
     Parameters
     ----------
-    given
-        What the user says: ours to theirs. It wins, and is taken to the letter.
-    where
-        Name of the table, for messages.
+    names
+        Its names for them.
+    wanted
+        Names for some of ours, as said by the user; an empty one means that the column is not to be read.
+    file
+        What the table is called in messages.
+
+    Returns
+    -------
+    dict
+        Positions by our names; ``clock`` is a second column of the time, beside one of dates.
 
     Raises
     ------
     DataError
-        If a column that was given is not there, or no column of times or closes can be found.
+        If there is no time or no close, or two columns may be the same.
     """
-    for ours, theirs in given.items():
-        if theirs not in names:
-            raise DataError(
-                f"{where} has no column '{theirs}', which is to be '{ours}'",
-                why=f"its columns are {_listed(names)}",
-                fix=f"{nearest(theirs, names)}; --columns takes ours=theirs,..." if names else "choose another file",
-            )
-    plain = {_plain(name): name for name in reversed(names) if name not in given.values()}
-    found = dict(given)
+    found = {ours: _named(ours, theirs, names, file) for ours, theirs in wanted.items() if theirs}
+    keys = [_key(name) for name in names]
+    # Only the first column may do without a name.
+    free = [
+        key if position not in found.values() and (key or position == 0) else None for position, key in enumerate(keys)
+    ]
     for ours, spellings in SPELLINGS.items():
-        if ours not in found:
-            free = [plain[word] for word in map(_plain, spellings) if word in plain]
-            if free:
-                found[ours] = free[0]
-    if _plain(found.get("time", "")) == "date" and "time" in plain and "clock" not in found:
-        found["clock"] = plain["time"]
-    if "close" not in found and "adj_close" in found:
-        found["close"] = found.pop("adj_close")
-    for ours, what in (("time", "times"), ("close", "closes")):
-        if ours not in found:
-            raise DataError(
-                f"{where} has no column of {what} that is recognised",
-                why=f"its columns are {_listed(names)}",
-                fix=f"name it: --columns {ours}=...",
-            )
-    some = [name for name in ("open", "high", "low") if name in found]
-    if some and len(some) < 3:
-        missing = next(name for name in ("open", "high", "low") if name not in found)
-        raise DataError(
-            f"{where} has no column '{missing}', but it has {' and '.join(some)}",
-            why=f"its columns are {_listed(names)}",
-            fix=f"name it: --columns {missing}=...",
-        )
+        spelling = next((one for one in spellings if one in free), None)
+        if ours not in wanted and spelling is not None:
+            found[ours] = _only(ours, [position for position, key in enumerate(free) if key == spelling], names, file)
+    if "time" in found and "time" not in wanted and keys[found["time"]] in _DATES:
+        clocks = [position for position, key in enumerate(free) if key in _CLOCKS]
+        if clocks:
+            found["clock"] = _only("time", clocks, names, file)
+    if "time" not in found:
+        raise _no_column("time", "times", names, file)
+    if "close" not in found and "adj_close" not in found:
+        raise _no_column("close", "closing prices", names, file)
     return found
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", "", re.sub(r"^\s*\d+\W", "", name.casefold()))
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:12])
-    return f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown or "none"
+def _named(ours: str, theirs: str, names: Sequence[str], file: str) -> int:
+    same = [position for position, name in enumerate(names) if name.strip() == theirs.strip()]
+    same = same or [position for position, name in enumerate(names) if name.strip().casefold() == theirs.casefold()]
+    if not same:
+        raise DataError(f"{file} has no column '{theirs}' for '{ours}'", fix=nearest(theirs, names))
+    return _only(ours, same, names, file)
+
+
+def _only(ours: str, positions: Sequence[int], names: Sequence[str], file: str) -> int:
+    if len(positions) == 1:
+        return positions[0]
+    several = [names[position] for position in positions]
+    fix = f"name the right one, as --columns {ours}='{several[0]}'" if len(set(several)) > 1 else "rename one of them"
+    raise DataError(
+        f"{file} has several columns that may be '{ours}': {', '.join(f'{name[:40]!r}' for name in several[:5])}",
+        fix=f"{fix}; or do without: --columns {ours}=" if ours not in ("time", "close") else fix,
+    )
+
+
+def _no_column(ours: str, meaning: str, names: Sequence[str], file: str) -> DataError:
+    listed = ", ".join(f"{name[:40]!r}" for name in names[:15]) + (", ..." if len(names) > 15 else "")
+    if any(re.fullmatch(r"\s*-?\d+([.,]\d+)?\s*", name) for name in names):
+        return DataError(
+            f"{file} has no column of {meaning}",
+            why=f"its first line should name the columns, and reads {listed}",
+            fix="write a line such as time,open,high,low,close,volume above it",
+        )
+    return DataError(
+        f"{file} has no column of {meaning} that could be recognised",
+        why=f"its columns are {listed}",
+        fix=f"name it: --columns {ours}=...; if these are several columns in one, --set data.file.delimiter=...",
+    )

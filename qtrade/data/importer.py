@@ -1,371 +1,368 @@
-"""Bars from CSV and Parquet files, whatever their columns are called and however they write numbers and times."""
+"""Bars from the user's own CSV and Parquet files."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import warnings
-import zlib
+import difflib
+import re
+import zoneinfo
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-from zoneinfo import ZoneInfo
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from qtrade.calendars import ALWAYS, CURRENCIES, intraday_length, time_zone
+from qtrade.calendars import (
+    ALWAYS,
+    CURRENCIES,
+    LONGER_THAN_A_DAY,
+    check_interval,
+    intraday_length,
+    known_stamps,
+    time_zone,
+)
+from qtrade.data.adjusted import implied_dividends
 from qtrade.data.cache import safe_name
-from qtrade.data.columns import SPELLINGS, recognise
-from qtrade.data.raw import RAW_FIELDS, Finding, RawBars, between
-from qtrade.data.stamps import check_spacing, parse_stamps
+from qtrade.data.columns import SPELLINGS
+from qtrade.data.raw import RAW_FIELDS, Finding, RawBars, Severity, between
+from qtrade.data.stamps import Times, check_steps, localised, read_times
+from qtrade.data.tables import Place, Table, absent, no_rows, numbers, read_table, text_of
 from qtrade.errors import DataError, UsageError, nearest
 from qtrade.settings import Settings
-from qtrade.types import PRICE_FIELDS, Float64Array
+from qtrade.types import PRICE_FIELDS, IntArray
 
-_DELIMITERS = (",", ";", "\t", "|")
-_PARQUET = (".parquet", ".pq")
-_SUFFIXES = (".csv", ".csv.gz", ".txt", ".tsv", *_PARQUET)
-# A ratio of adjusted to plain close that moves by less is rounding.
-_ROUNDING = 1e-5
-_LARGEST_DIVIDEND = 0.5
+_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
 class FileConfig(Settings):
-    """How to read files of bars."""
+    """How to read files. Prices are taken for what was traded; for adjusted ones set `data.adjust` to false."""
 
     path: Path | None = None
-    """A CSV or Parquet file, or a folder with a file for each symbol, as AAPL.csv."""
+    """A CSV or Parquet file; or a folder with a file for each symbol, named as the symbol is, or as the cache would
+    name it, with .csv, .csv.gz or .parquet after it."""
     columns: dict[str, str] = Field(default={})
-    """Columns that are called otherwise than usual, ours to theirs; as text, open=o,close=c. Ours are time, clock (the
-    time of day, where that stands apart from the date), symbol, open, high, low, close, adj_close, volume, dividends,
-    splits."""
+    """The file's names for columns that are not recognised, as open=o,close=c. With nothing after its = a column is not
+    read."""
     tz: str | None = None
-    """Time zone of stamps without an offset."""
+    """Time zone of stamps without an offset, as Europe/Berlin; dates need none."""
     calendar: str | None = None
-    """When the market trades: 24/7, 24/5, or an exchange such as XNYS. Found out where the bars leave no doubt."""
-    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    """What stands between columns; found out among comma, semicolon, tab and bar."""
+    """When the market trades: 24/7, 24/5, or the code of an exchange as XNYS. Without it, it is found out where the
+    bars leave no doubt."""
+    delimiter: str | None = None
+    """The sign between cells; without it, the one among `, ; tab |` that is most frequent in the first line."""
     decimal: Literal[".", ","] = "."
-    """What stands before the decimals."""
+    """The decimal sign."""
     offset: float = 0.0
-    """Added to all prices, for series that may be negative, such as temperatures or spreads. Returns are then those of
-    the shifted series."""
+    """Added to the four prices of series that may be negative, such as temperatures or spreads; all returns are then
+    those of the shifted series."""
     stamps: Literal["open", "close"] = "open"
-    """Whether an intraday stamp is when its bar opens or when it closes."""
+    """Whether the stamp of an intraday bar is the moment it opens or closes."""
 
     @field_validator("columns", mode="before")
     @classmethod
-    def _columns_may_be_text(cls, columns: object) -> object:
+    def _columns_may_be_one_text(cls, columns: Any) -> Any:
         if not isinstance(columns, str):
             return columns
         pairs = [part.partition("=") for part in columns.split(",") if part.strip()]
-        if not all(equals and theirs.strip() for _, equals, theirs in pairs):
-            raise ValueError("write columns as open=o,close=c")
+        if any(not sign for _, sign, _ in pairs):
+            raise ValueError("write them as open=o,close=c")
         return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
     @field_validator("columns")
     @classmethod
-    def _columns_are_ours(cls, columns: dict[str, str]) -> dict[str, str]:
-        for name in columns:
-            if name not in SPELLINGS:
-                raise UsageError(f"there is no column '{name}' to be named", fix=nearest(name, SPELLINGS))
+    def _columns_are_known(cls, columns: dict[str, str]) -> dict[str, str]:
+        for ours in columns:
+            if ours not in SPELLINGS:
+                raise UsageError(f"there is no column '{ours}' to name", fix=nearest(ours, SPELLINGS))
         return columns
 
     @field_validator("tz")
     @classmethod
-    def _known_zone(cls, tz: str | None) -> str | None:
+    def _zone_is_known(cls, tz: str | None) -> str | None:
         try:
-            return tz if tz is None else ZoneInfo(tz).key
+            return tz if tz is None else zoneinfo.ZoneInfo(tz).key
         except (KeyError, ValueError, OSError) as error:
-            raise UsageError(f"there is no time zone '{tz}'", fix="write it as UTC or Europe/Berlin") from error
+            close = difflib.get_close_matches(str(tz), zoneinfo.available_timezones(), n=1)
+            fix = f"did you mean '{close[0]}'?" if close else "write it as Europe/Berlin, America/New_York or UTC"
+            raise UsageError(f"unknown time zone '{tz}'", fix=fix) from error
 
-    @field_validator("calendar")
+    @field_validator("delimiter")
     @classmethod
-    def _known_calendar(cls, calendar: str | None) -> str | None:
-        if calendar is not None:
-            time_zone(calendar)  # an unknown calendar has none, and says so
-        return calendar
+    def _delimiter_is_a_sign(cls, delimiter: str | None) -> str | None:
+        delimiter = "\t" if delimiter in ("\\t", "tab") else delimiter
+        if delimiter is not None and not re.fullmatch(r"[,;\t| :^~!&*/]", delimiter):
+            raise ValueError("a delimiter is one sign, as , ; | or tab")
+        return delimiter
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Self:
+        if self.delimiter == self.decimal:
+            raise ValueError(f"'{self.decimal}' cannot be both the delimiter and the decimal sign")
+        return self
 
 
 class File:
-    """CSV or Parquet: one file for a symbol, or a long one with a column of symbols."""
+    """CSV and Parquet files: one for each symbol in a folder, or one for all with a column of symbols, or just one.
+
+    Columns are recognised by their usual names in any case. Without open, high or low, the close stands for all four.
+    With an adjusted close beside the close, and no column of dividends, dividends are what explains their ratio; a step
+    that no dividend explains is refused. An adjusted close alone is taken for the close.
+
+    Intraday stamps are moved to UTC, and those without an offset are refused unless their time zone is known. Bars of
+    a day or longer are stamped at 00:00 UTC of their local date: the one written down, or, where that has an offset and
+    a time of day, the date at that moment in the file's time zone or the calendar's. Weeks are moved to their Monday,
+    months and quarters to their first day.
+
+    Parameters
+    ----------
+    config
+        Where the files are and how to read them.
+    """
 
     name: ClassVar[str] = "file"
 
     def __init__(self, config: FileConfig) -> None:
         self._config = config
+        self._last: tuple[Path, Table] | None = None
 
     def fetch(self, symbol: str, *, interval: str, start: pd.Timestamp | None, end: pd.Timestamp | None) -> RawBars:
         """Read the bars of one symbol.
 
         Raises
         ------
-        DataError
-            If there is no such file, or what it holds cannot be read as bars.
         UsageError
-            If no path is given.
+            If no file is named, or the interval or the calendar is unknown.
+        DataError
+            If the file is missing, or what it holds cannot be read without guessing.
         """
         config = self._config
-        path = _find(config.path, symbol)
-        where = path.name
-        table = _read(path, config)
-        names = [str(name) for name in table.columns]
-        columns = recognise(names, config.columns, where)
-        if "symbol" in columns:
-            table = _of_symbol(table, columns["symbol"], symbol, where)
-        if len(table) == 0:
-            raise DataError(f"{where} has no rows", fix="choose another file")
-        times = table[columns["time"]]
-        if "clock" in columns:
-            times = times.astype(str) + " " + table[columns["clock"]].astype(str)
-        index = parse_stamps(times, interval, config.tz, where)
-        if config.stamps == "close" and (length := intraday_length(interval)) is not None:
-            index = index - length
-        frame, findings = _bars(table, columns, index, where)
-        frame[list(PRICE_FIELDS)] += config.offset
-        check_spacing(index, interval, where)
-        frame, told = _ordered(frame)
-        findings += told
-        if "adj_close" in columns:
-            _recover_dividends(frame, config.offset, where)
-        frame, told = _with_prices(frame[list(RAW_FIELDS)], where)
-        findings += told
-        calendar = config.calendar or _infer_calendar(pd.DatetimeIndex(frame.index), interval, where)
-        zone = config.tz or time_zone(calendar)
-        facts = {"file": where, "columns": columns}
+        check_interval(interval)
+        if config.calendar is not None:
+            time_zone(config.calendar)
+        table = _rows(self._table(_path(config.path, symbol)), symbol)
+        file = table.place.file
+        stamps = _stamps(table, interval, config)
+        frame, ordered = _in_order(_values(table, stamps, config.decimal), table)
+        frame, priced = _priced(frame, file)
+        if "adj_close" in frame:
+            frame["dividends"] = implied_dividends(frame, file)
+        frame = frame[list(RAW_FIELDS)].copy()
+        findings = [*ordered, *priced, *_told(frame, table.theirs)]
+        frame["volume"] = frame["volume"].fillna(0.0)
+        for name in PRICE_FIELDS:
+            frame[name] += config.offset
+        if not np.isfinite(frame.to_numpy()).all():
+            raise DataError(f"{file}: its numbers are too large to compute with", fix="write them in millions")
+        calendar = config.calendar
+        if calendar is None:
+            calendar, why = _calendar(pd.DatetimeIndex(frame.index), interval, file)
+            findings.append(_finding("calendar", "info", frame.index, f"{calendar}, as {why}"))
+        facts = {"file": file, "columns": dict(table.theirs)}
+        zone = time_zone(calendar)
         return RawBars(symbol, self.name, interval, calendar, zone, between(frame, start, end), tuple(findings), facts)
 
+    def _table(self, path: Path) -> Table:
+        """Read a file, or return what was read of it for the symbol before."""
+        if self._last is None or self._last[0] != path:
+            config = self._config
+            self._last = path, read_table(path, config.columns, config.delimiter, config.decimal)
+        return self._last[1]
 
-def _find(path: Path | None, symbol: str) -> Path:
-    """File of a symbol: the one given, or the one of its name in a folder."""
+
+def _path(path: Path | None, symbol: str) -> Path:
+    """File that holds a symbol."""
     if path is None:
-        raise UsageError("which file is to be read?", fix="add --path FILE")
-    if not path.is_dir():
-        return path
-    for stem in dict.fromkeys((symbol, safe_name(symbol))):
-        for suffix in _SUFFIXES:
-            if (path / f"{stem}{suffix}").is_file():
-                return path / f"{stem}{suffix}"
-    known = [file.name.partition(".")[0] for file in path.iterdir() if file.name.endswith(_SUFFIXES)]
-    raise DataError(
-        f"{path} has no file of {symbol}",
-        why=f"it would be called {symbol}.csv or {symbol}.parquet",
-        fix=nearest(symbol, known) if known else "choose another folder",
-    )
-
-
-def _read(path: Path, config: FileConfig) -> pd.DataFrame:
-    """Read a file as a table, its index among the columns."""
+        raise UsageError("no file is named", fix="add --path prices.csv")
     try:
-        with warnings.catch_warnings():
-            # What pandas warns of, as rows of different lengths, would give other numbers than the file says.
-            warnings.simplefilter("error")
-            if path.suffix.lower() in _PARQUET:
-                table = pd.read_parquet(path, engine="pyarrow")
-                if not isinstance(table.index, pd.RangeIndex):
-                    table = table.reset_index()
-            else:
-                table = _read_csv(path, config)
-    except DataError:
-        raise
-    except (OSError, EOFError, zlib.error, ValueError, TypeError, LookupError, OverflowError, MemoryError) as error:
-        raise _unreadable(path, error) from error
-    except (pa.ArrowException, Warning, RecursionError) as error:
-        raise _unreadable(path, error) from error
-    table.columns = pd.Index([str(name).strip() for name in table.columns])
-    if not table.columns.is_unique:
-        twice = table.columns[table.columns.duplicated()][0]
-        raise DataError(f"{path.name} has two columns '{twice}'", fix="rename one of them")
-    return table
+        if not path.is_dir():
+            return path
+        there = sorted(one.name for one in path.iterdir() if one.name.endswith(_SUFFIXES))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read", why=str(error), fix="check --path") from error
+    found = [
+        name for name in there if name in {stem + end for stem in (symbol, safe_name(symbol)) for end in _SUFFIXES}
+    ]
+    if len(found) > 1:
+        raise DataError(f"{symbol}: the folder {path} has {' and '.join(found)}", fix="name one of them with --path")
+    if not found:
+        stems = {re.sub(r"\.(csv|csv\.gz|parquet)$", "", name) for name in there}
+        fix = nearest(symbol, stems) if 0 < len(stems) <= 50 else f"put {safe_name(symbol)}.csv there, or check --path"
+        raise DataError(f"{symbol}: the folder {path} has no file of this symbol", fix=fix)
+    return path / found[0]
 
 
-def _read_csv(path: Path, config: FileConfig) -> pd.DataFrame:
-    """Read text, with the delimiter that its header shows unless one is given."""
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as handle:
-        content = handle.read()
-    if not content.strip():
-        raise DataError(f"{path} is empty", fix="choose another file")
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    if encoding == "utf-8-sig" and not _is_utf8(content):
-        encoding = "latin-1"
-    header = content[: 2**16].decode(encoding, errors="replace").lstrip().partition("\n")[0]
-    delimiter = config.delimiter or max(_DELIMITERS, key=header.count)
-    if delimiter == config.decimal:
+def _rows(table: Table, symbol: str) -> Table:
+    """Rows of one symbol, without those that hold nothing."""
+    cells, place = table.cells, table.place
+    if "symbol" in cells:
+        symbols = text_of(cells["symbol"])
+        cells = cells[(symbols == symbol).to_numpy(dtype=np.bool_)]
+        if len(cells) == 0:
+            there = sorted(set(symbols.unique()) - {""})
+            close = difflib.get_close_matches(symbol, there, n=1)
+            few = f"it has {', '.join(there[:10])}" + (f" and {len(there) - 10} more" if len(there) > 10 else "")
+            fix = f"did you mean '{close[0]}'?" if close else few
+            raise DataError(f"{place.file} has no symbol '{symbol}' in its column '{table.theirs['symbol']}'", fix=fix)
+        cells = cells.drop(columns="symbol")
+    untimed = absent(cells["time"])
+    if untimed.any():
+        some = cells[untimed]
+        empty = np.logical_and.reduce([absent(some[name]) for name in some])
+        if not empty.all():
+            time = some["time"].rename(table.theirs["time"])
+            raise place.refusal(time, ~empty, "is no time", fix="write one there, or delete that row")
+        cells = cells[~untimed]
+    if len(cells) == 0:
+        raise no_rows(place.file)
+    return Table(place, cells, table.theirs)
+
+
+def _stamps(table: Table, interval: str, config: FileConfig) -> pd.DatetimeIndex:
+    """Stamps of the rows as bars have them."""
+    place, cells = table.place, table.column("time")
+    read = read_times(cells, table.column("clock") if "clock" in table.cells else None, place)
+    check_steps(read.wall if read.utc is None else read.utc, interval, place.file)
+    length = intraday_length(interval)
+    if length is None:
+        return _periods(_dates(read, config, cells, place), interval)
+    if read.utc is None and config.tz is None:
         raise DataError(
-            f"{path}: columns and decimals are both told by '{delimiter}'",
-            fix="set data.file.delimiter or data.file.decimal",
+            f"{place.file}: its stamps have no time zone",
+            why=f"{str(cells.iloc[0])[:40]!r} is another moment in every zone",
+            fix="say which: --tz UTC, or as --tz Europe/Berlin",
         )
-    return pd.read_csv(
-        io.BytesIO(content),
-        sep=delimiter,
-        decimal=config.decimal,
-        encoding=encoding,
-        index_col=False,
-        low_memory=False,
-        skipinitialspace=True,
-    )
+    utc = read.utc if read.utc is not None else localised(read.wall, str(config.tz), cells, place)
+    return utc - length if config.stamps == "close" else utc
 
 
-def _is_utf8(content: bytes) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def _dates(read: Times, config: FileConfig, cells: pd.Series[Any], place: Place) -> pd.DatetimeIndex:
+    days = read.wall.normalize()
+    timed = np.asarray(read.wall != days)
+    if read.utc is not None and timed.any():
+        zone = config.tz or (time_zone(config.calendar) if config.calendar is not None else None)
+        if zone is None:
+            fix = "add the exchange's zone, as --tz America/New_York, or its --calendar"
+            raise place.refusal(cells, timed, "is on another date in other time zones", fix=fix)
+        days = read.utc.tz_convert(zone).tz_localize(None).normalize()
+    return days.tz_localize("UTC")
 
 
-def _unreadable(path: Path, error: BaseException) -> DataError:
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{path} is missing", fix="check --path")
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0:1]
-    why = reason if isinstance(reason, str) else "".join(reason) or type(error).__name__
-    return DataError(f"{path} cannot be read as a table", why=why, fix="check the file, or --path")
+def _periods(days: pd.DatetimeIndex, interval: str) -> pd.DatetimeIndex:
+    """Move weeks to their Monday, months and quarters to their first day, where the calendar has them."""
+    if interval == "1wk":
+        # A Sunday may be the last day of a week or the first one of the next; it is left for the user to see.
+        return days - pd.to_timedelta(np.where(days.day_of_week == 6, 0, days.day_of_week), unit="D")
+    if interval in LONGER_THAN_A_DAY:
+        naive = days.tz_localize(None)
+        return pd.DatetimeIndex(naive.to_period("M" if interval == "1mo" else "Q").start_time).tz_localize("UTC")
+    return days
 
 
-def _of_symbol(table: pd.DataFrame, column: str, symbol: str, where: str) -> pd.DataFrame:
-    """Rows of one symbol of a long table."""
-    symbols = table[column].astype(str).str.strip()
-    chosen = table[(symbols == symbol).to_numpy()]
-    if len(chosen) == 0:
-        known = symbols.drop_duplicates().tolist()
-        raise DataError(
-            f"{where} has no rows of {symbol}", why=f"column '{column}' names them", fix=nearest(symbol, known)
-        )
-    return chosen
-
-
-def _bars(
-    table: pd.DataFrame, columns: dict[str, str], index: pd.DatetimeIndex, where: str
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """Numbers of a table under our names, in the order of its rows; what is not there is filled in and told."""
-    numbers = {
-        ours: _numbers(table[theirs], theirs, where)
-        for ours, theirs in columns.items()
-        if ours not in ("time", "clock", "symbol")
+def _values(table: Table, stamps: pd.DatetimeIndex, decimal: str) -> pd.DataFrame:
+    """Columns `RAW_FIELDS`, and perhaps the adjusted close, in the order of the file; NaN where nothing is written."""
+    read = {
+        str(name): numbers(table.column(str(name)), table.place, decimal)
+        for name in table.cells
+        if name not in ("time", "clock")
     }
+    if "close" not in read:
+        read["close"] = read.pop("adj_close")
+    if not read.keys() >= set(PRICE_FIELDS):
+        read |= dict.fromkeys(PRICE_FIELDS, read["close"])
+    if "dividends" in read:
+        read.pop("adj_close", None)
+    zeros = np.zeros(len(stamps))
+    splits = np.nan_to_num(read.get("splits", zeros))
+    read["splits"] = np.where(splits == 1, 0.0, splits)  # one new share for an old one is no split
+    read["dividends"] = np.nan_to_num(read.get("dividends", zeros))
+    return pd.DataFrame({"volume": zeros} | read, index=stamps)
+
+
+def _in_order(frame: pd.DataFrame, table: Table) -> tuple[pd.DataFrame, list[Finding]]:
+    """Sort rows by their stamps, and keep the last one of those with the same."""
     findings = []
-    first, last = str(index.min()), str(index.max())
-    if "open" not in numbers:
-        numbers |= dict.fromkeys(("open", "high", "low"), numbers["close"])
-        told = f"the only price is '{columns['close']}'; it stands for open, high and low, too"
-        findings.append(Finding("close_only", "info", len(table), first, last, told))
-    if "volume" not in numbers:
-        numbers["volume"] = np.zeros(len(table))
-    # Some write a split of one for one where there is none.
-    splits = numbers.get("splits", np.zeros(len(table)))
-    numbers["splits"] = np.where((splits == 1) | np.isnan(splits), 0.0, splits)
-    dividends = numbers.get("dividends", np.zeros(len(table)))
-    numbers["dividends"] = np.where(np.isnan(dividends), 0.0, dividends)
-    return pd.DataFrame(numbers, index=index.rename(None)), findings
-
-
-def _numbers(values: pd.Series, column: str, where: str) -> Float64Array:
-    """Read a column of numbers; an empty cell is a missing one."""
-    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype):
-        return values.to_numpy(dtype=np.float64, na_value=np.nan)
-    texts = values.astype(str).str.strip()
-    found = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
-    empty = values.isna().to_numpy() | texts.isin(["", "-"]).to_numpy()
-    wrong = np.flatnonzero(np.isnan(found) & ~empty)
-    if len(wrong):
-        text = texts.iloc[wrong[0]]
-        raise DataError(
-            f"{where}: '{text[:40]}' in column '{column}', row {int(wrong[0]) + 1}, is not a number",
-            why=f"{len(wrong)} of {len(values)} cells are like this",
-            fix="set data.file.decimal to ','"
-            if "," in text
-            else "correct the file, or name another column: --columns",
-        )
-    return np.where(empty, np.nan, found)
-
-
-def _ordered(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Put rows in order and keep the last of those with one stamp."""
-    findings = []
-    index = pd.DatetimeIndex(frame.index)
-    before = np.flatnonzero(np.diff(index.asi8) < 0) + 1
-    if len(before):
-        told = f"{index[before[0]]} stood after {index[before[0] - 1]}; rows were sorted"
-        findings.append(
-            Finding("unordered", "warning", len(before), str(index[before].min()), str(index[before].max()), told)
-        )
-        frame = frame.sort_index(kind="stable")
+    index, lines, unit = pd.DatetimeIndex(frame.index), table.cells.index, table.place.unit
+    back = np.flatnonzero(np.diff(index.asi8) < 0) + 1
+    if len(back):
+        example = f"{unit} {lines[back[0]]}: {index[back[0]]} comes after {index[back[0] - 1]}"
+        findings.append(_finding("unordered", "warning", index[back].sort_values(), example))
+        order = np.argsort(index.asi8, kind="stable")
+        frame, lines = frame.iloc[order], lines[order]
         index = pd.DatetimeIndex(frame.index)
-    repeated = index.duplicated(keep=False)
-    if not repeated.any():
-        return frame, findings
-    same = frame[repeated].reset_index().drop_duplicates(keep="last")
-    differing = pd.DatetimeIndex(same.iloc[:, 0][same.iloc[:, 0].duplicated(keep=False)].unique())
-    for stamps, severity, told in (
-        (index[index.duplicated()].difference(differing), "warning", "repeated rows are the same; one of them is kept"),
-        (differing, "error", "rows of this stamp differ; the last of them is kept if that is accepted"),
-    ):
-        if len(stamps):
-            count = int(index[index.duplicated()].isin(stamps).sum())
-            kind: Any = severity
-            findings.append(Finding("duplicates", kind, count, str(stamps[0]), str(stamps[-1]), told))
-    return frame[~index.duplicated(keep="last")], findings
-
-
-def _with_prices(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[Finding]]:
-    """Leave out rows that lack a price; their dividends and splits show in the price of the next one, so move there."""
-    whole = frame[list(PRICE_FIELDS)].notna().all(axis=1)
-    if whole.all():
-        return frame, []
-    if not whole.any():
-        raise DataError(f"{where} has no row with all its prices", fix="choose other columns: --columns close=...")
-    owner = pd.Series(frame.index.where(whole), index=frame.index).bfill()
-    kept = frame[whole].copy()
-    kept["dividends"] = frame["dividends"].groupby(owner).sum()
-    kept["splits"] = frame["splits"].replace(0.0, 1.0).groupby(owner).prod().replace(1.0, 0.0)
-    lost = frame.index[~whole]
-    told = f"{where} has no price for this bar; it was left out"
-    return kept, [Finding("missing_price", "warning", len(lost), str(lost[0]), str(lost[-1]), told)]
-
-
-def _recover_dividends(frame: pd.DataFrame, offset: float, where: str) -> None:
-    """Write the dividends that adjusted closes tell of into `frame`, where none are stated.
-
-    Vendors multiply all closes before an ex-date by ``1 - dividend / close of the bar before``, so the ratio of
-    adjusted to plain close rises by that factor there.
-    """
-    if frame["dividends"].any() or offset:
-        return
-    close, adjusted = frame["close"].to_numpy(), frame["adj_close"].to_numpy()
-    known = np.flatnonzero((close > 0) & (adjusted > 0) & np.isfinite(close) & np.isfinite(adjusted))
-    ratio = adjusted[known] / close[known]
-    share = 1 - ratio[:-1] / ratio[1:]
-    share[np.abs(share) < _ROUNDING] = 0.0
-    if len(share) and (share.min() < 0 or share.max() > _LARGEST_DIVIDEND):
-        row = int(known[1:][(share < 0) | (share > _LARGEST_DIVIDEND)][0])
-        raise DataError(
-            f"{where}: adjusted and plain close do not tell of a dividend at {frame.index[row]}",
-            why=f"their ratio changes as if {share[known[1:] == row][0]:.1%} of the price had been paid; "
-            "that is a split, or a mistake",
-            fix="correct those rows, or leave the adjusted close out of the file",
+    again: IntArray = np.flatnonzero(np.diff(index.asi8) == 0) + 1
+    if len(again):
+        former, latter = frame.iloc[again - 1].to_numpy(), frame.iloc[again].to_numpy()
+        same = ((former == latter) | (np.isnan(former) & np.isnan(latter))).all(axis=1)
+        kinds: tuple[tuple[IntArray, Severity, str], ...] = (
+            (again[same], "warning", "are the same; one is kept"),
+            (again[~same], "error", "differ; the later row is kept if accepted"),
         )
-    dividends = np.zeros(len(frame))
-    dividends[known[1:]] = share * close[known[:-1]]
-    frame["dividends"] = dividends
+        for rows, severity, what in kinds:
+            if len(rows):
+                example = f"{unit}s {lines[rows[0] - 1]} and {lines[rows[0]]} {what}"
+                findings.append(_finding("duplicates", severity, index[rows], example))
+        frame = frame[~index.duplicated(keep="last")]
+    return frame, findings
 
 
-def _infer_calendar(index: pd.DatetimeIndex, interval: str, where: str) -> str:
-    """Tell around-the-clock markets by their bars; nothing else can be told without doubt."""
-    days = pd.DatetimeIndex(index.normalize().unique())
-    weekends = pd.date_range(days[0], days[-1], freq="D", tz="UTC")
-    weekends = weekends[weekends.day_of_week >= 5]
-    if len(weekends) >= 2 and weekends.isin(days).mean() > 0.5:
-        return ALWAYS
-    if intraday_length(interval) is not None and len(days) >= 5:
-        # On a clock that strikes midnight at 17:00 in New York, currencies trade from Monday to Friday.
-        clock = index.tz_convert(time_zone(CURRENCIES)).tz_localize(None) + pd.Timedelta(hours=7)
-        open_hours = len(pd.unique(clock.hour))
-        if (clock.day_of_week >= 5).mean() < 0.02 and open_hours == 24:
-            return CURRENCIES
+def _priced(frame: pd.DataFrame, file: str) -> tuple[pd.DataFrame, list[Finding]]:
+    """Leave out rows that lack a price; their dividends and splits show in the price of the next one, so move there."""
+    keep = frame[list(PRICE_FIELDS)].notna().all(axis=1).to_numpy()
+    if keep.all():
+        return frame, []
+    if not keep.any():
+        raise DataError(f"{file} has no row with all its prices", fix="choose other columns: --columns open=,close=...")
+    kept = frame[keep].copy()
+    owner: IntArray = np.cumsum(keep) - keep  # position among the kept rows of the next one, or of the row itself
+    ratio = np.ones(len(kept) + 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept["dividends"] = np.bincount(owner, weights=frame["dividends"], minlength=len(ratio))[:-1]
+        np.multiply.at(ratio, owner, frame["splits"].replace(0.0, 1.0).to_numpy())
+    kept["splits"] = np.where(ratio == 1, 0.0, ratio)[:-1]
+    return kept, [_finding("missing_price", "warning", frame.index[~keep], "this row lacks a price; it was left out")]
+
+
+def _told(frame: pd.DataFrame, theirs: Mapping[str, str]) -> list[Finding]:
+    """Say what the file did not hold."""
+    findings = []
+    lacking = [name for name in ("open", "high", "low") if name not in theirs]
+    if lacking:
+        example = f"there is no {' and no '.join(lacking)}; the close stands for all four prices"
+        findings.append(_finding("close_only", "info", frame.index, example))
+    if "close" not in theirs:
+        example = f"'{theirs['adj_close']}' is taken for the close; returns have their dividends already"
+        findings.append(_finding("adjusted_close", "info", frame.index, example))
+    if frame["volume"].isna().any():
+        unknown = frame.index[frame["volume"].isna()]
+        findings.append(_finding("missing_volume", "warning", unknown, "no volume is written there; it is set to zero"))
+    return findings
+
+
+def _calendar(index: pd.DatetimeIndex, interval: str, file: str) -> tuple[str, str]:
+    """Tell a market without weekends, or one of currencies, by its bars, and why; nothing else can be told."""
+    length = intraday_length(interval)
+    if length is not None or interval == "1d":
+        days = pd.DatetimeIndex(index.normalize().unique())
+        span = pd.date_range(days[0], days[-1], freq="D")
+        held = [((days.day_of_week == day).sum(), (span.day_of_week == day).sum()) for day in (5, 6)]
+        if all(2 * there > expected for there, expected in held):
+            (saturdays, of_saturdays), (sundays, of_sundays) = held
+            return ALWAYS, f"{saturdays} of {of_saturdays} Saturdays and {sundays} of {of_sundays} Sundays have bars"
+    if length is not None and index[-1] - index[0] >= pd.Timedelta(days=7):
+        hour = pd.Timedelta(hours=1)
+        open_hours = known_stamps(index[0].floor("h"), index[-1], "1h", CURRENCIES)
+        hours = index.floor("h")
+        inside = hours.isin(open_hours)
+        share = hours[inside].nunique() * max(length / hour, 1.0) / max(len(open_hours), 1)
+        if inside.mean() >= 0.99 and share >= 0.97:
+            return CURRENCIES, f"{min(share, 1.0):.1%} of all hours from Sunday to Friday 17:00 in New York have bars"
     raise DataError(
-        f"{where} does not show when its market trades",
-        why="a wrong calendar would place forecasts on days without trade",
-        fix="say which: --calendar XNYS (New York), XLON, XTKS, ..., 24/5 (currencies) or 24/7 (crypto)",
+        f"{file} does not show when its market trades",
+        why="a wrong calendar would place forecasts where there is no trade",
+        fix="name the exchange, as --calendar XNYS; or --calendar 24/7 for crypto, 24/5 for currencies",
     )
+
+
+def _finding(check: str, severity: Severity, stamps: pd.Index, example: str) -> Finding:
+    return Finding(check, severity, len(stamps), str(stamps[0]), str(stamps[-1]), example)
