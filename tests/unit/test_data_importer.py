@@ -631,7 +631,7 @@ def month_ends(count: int, freq: str) -> list[str]:
     ("interval", "freq", "first"),
     [
         ("1wk", "W-MON", "2020-02-03"),
-        ("1wk", "W-FRI", "2020-02-03"),
+        ("1wk", "W-FRI", "2020-01-27"),
         ("1wk", "W-SAT", "2020-01-27"),
         ("1wk", "W-SUN", "2020-02-02"),
         ("1mo", "ME", "2020-01-01"),
