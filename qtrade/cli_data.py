@@ -37,7 +37,8 @@ def list_entries(
 
     Example: qtrade data list
     """
-    from qtrade.data.cache import Cache, key_of
+    from qtrade.data.cache import Cache
+    from qtrade.data.names import key_of
 
     store = Cache(cache)
     rows: list[dict[str, Any]] = []
@@ -72,7 +73,8 @@ def show(
 
     Example: qtrade data show ^GSPC --bars 60
     """
-    from qtrade.data.cache import Cache, safe_name
+    from qtrade.data.cache import Cache
+    from qtrade.data.names import safe_name
     from qtrade.data.summary import summarise
     from qtrade.report.candles import candlesticks
 
@@ -103,7 +105,8 @@ def verify(
 
     Example: qtrade data verify ^GSPC
     """
-    from qtrade.data.cache import Cache, key_of
+    from qtrade.data.cache import Cache
+    from qtrade.data.names import key_of
     from qtrade.data.verify import report_path, write_report
 
     store = Cache(cache)
@@ -226,7 +229,7 @@ def remove(
 
 def _one(store: Cache, symbol: str, source: str | None, interval: str | None) -> tuple[str, str, str]:
     """Find the one entry meant; an error names what there is."""
-    from qtrade.data.cache import key_of
+    from qtrade.data.names import key_of
 
     keys = [key_of(path) for path in store.find(symbol, source, interval)]
     if not keys:
@@ -242,7 +245,7 @@ def _one(store: Cache, symbol: str, source: str | None, interval: str | None) ->
 
 def _nothing(store: Cache, symbol: str, source: str | None, interval: str | None) -> DataError:
     """Say that an entry is not there, and what is."""
-    from qtrade.data.cache import key_of
+    from qtrade.data.names import key_of
     from qtrade.errors import nearest
 
     known = {key_of(path)[2] for path in store.find(None, source, interval)}

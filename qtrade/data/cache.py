@@ -12,99 +12,24 @@ is a span of it; what was rewritten keeps a file of its own. An id is the beginn
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import unquote
 
 import pandas as pd
 from filelock import FileLock, Timeout
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from qtrade import __version__
-from qtrade.data.raw import RAW_FIELDS, Finding, RawBars
+from qtrade.data.manifest import ID_LENGTH, Entry, Version, read_manifest, write_manifest
+from qtrade.data.names import key_of, safe_name
+from qtrade.data.raw import RAW_FIELDS, RawBars
 from qtrade.errors import DataError, UsageError
-from qtrade.files import atomic_path, read_json, read_parquet, sha256, write_text
+from qtrade.files import atomic_path, read_parquet, sha256
 
-# Any other byte is written as %XX: small letters too, since some file systems do not tell them from capitals.
-_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=^")
-# Windows refuses these whatever follows the first dot; a digit at the end stands for the nine ports.
-_RESERVED = ("CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10)))
 _LOCK_SECONDS = 60.0
-_ID = 12
-
-
-def _is_stamp(text: str) -> str:
-    if pd.isna(pd.Timestamp(text)) or pd.Timestamp(text).tz is None:
-        raise ValueError("it is no stamp with a time zone")
-    return text
-
-
-def _is_name(text: str) -> str:
-    if Path(text).name != text:
-        raise ValueError("it is no name of a file")
-    return text
-
-
-@dataclass(frozen=True)
-class Version:
-    """What an entry held at some time.
-
-    Attributes
-    ----------
-    fingerprint
-        `RawBars.fingerprint` of it.
-    calendar, exchange_zone
-        As of then.
-    rows, first, last
-        How many bars, and the stamps of the first and the last.
-    fetched
-        When it came, UTC.
-    file
-        Name of the file that holds it, possibly among other bars.
-    """
-
-    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    calendar: str
-    exchange_zone: str
-    rows: int
-    first: Annotated[str, AfterValidator(_is_stamp)]
-    last: Annotated[str, AfterValidator(_is_stamp)]
-    fetched: str
-    file: Annotated[str, AfterValidator(_is_name)]
-
-    @property
-    def id(self) -> str:
-        """What the version is called."""
-        return self.fingerprint[:_ID]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the manifest says of a symbol's bars."""
-
-    symbol: str
-    source: str
-    interval: str
-    versions: Annotated[tuple[Version, ...], Field(min_length=1)]
-    findings: tuple[Finding, ...]
-    facts: dict[str, Any]
-    sha256: str
-
-    @property
-    def current(self) -> Version:
-        """The newest version."""
-        return self.versions[-1]
-
-
-_ENTRY = TypeAdapter(Entry)
 
 
 @dataclass(frozen=True)
@@ -197,19 +122,7 @@ class Cache:
                 f"{symbol}: the cache {self.root} has no {interval} bars from '{source}'",
                 fix=again.replace("it again", "them"),
             )
-        facts = read_json(manifest, fix=again)
-        if not isinstance(facts, dict) or facts.pop("checksum", None) != _checksum(facts):
-            raise DataError(f"{manifest} is not as it was written", why="it was altered or cut off", fix=again)
-        asked = {"symbol": symbol, "source": source, "interval": interval}
-        found = {key: facts.get(key) for key in asked}
-        if found != asked:
-            raise DataError(f"{manifest} describes other bars", why=f"it says {found}, not {asked}", fix=again)
-        try:
-            return _ENTRY.validate_json(json.dumps(facts), strict=True)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise DataError(f"{manifest} lacks what this version needs", why=why, fix=again) from error
+        return read_manifest(manifest, {"symbol": symbol, "source": source, "interval": interval}, fix=again)
 
     def _bars(self, path: Path, entry: Entry) -> RawBars:
         """Read the current bars, which a crash may have left under their version's name."""
@@ -270,18 +183,16 @@ class Cache:
             _set_aside(path)
         with atomic_path(path) as bars:
             raw.frame.to_parquet(bars, engine="pyarrow")
-            facts = {
-                "symbol": raw.symbol,
-                "source": raw.source,
-                "interval": raw.interval,
-                "versions": [asdict(one) for one in (*former, version)],
-                "findings": [finding.to_dict() for finding in raw.findings],
-                "facts": dict(raw.facts),
-                "sha256": sha256(bars),
-                "qtrade": __version__,
-            }
-            text = json.dumps(facts | {"checksum": _checksum(facts)}, indent=2, allow_nan=False) + "\n"
-        write_text(path.with_suffix(".json"), text)
+            entry = Entry(
+                symbol=raw.symbol,
+                source=raw.source,
+                interval=raw.interval,
+                versions=(*former, version),
+                findings=raw.findings,
+                facts=dict(raw.facts),
+                sha256=sha256(bars),
+            )
+        write_manifest(path.with_suffix(".json"), entry)
         if vintage is not None:
             vintage.unlink(missing_ok=True)
 
@@ -322,21 +233,8 @@ class Cache:
             lock.release()
 
 
-def safe_name(symbol: str) -> str:
-    """File name of a symbol: safe on every file system, never that of another symbol; percent-decoding undoes it."""
-    name = "".join(
-        letter if letter in _SAFE else "".join(f"%{byte:02X}" for byte in letter.encode()) for letter in symbol
-    )
-    return f"%{ord(name[0]):02X}{name[1:]}" if name in _RESERVED else name
-
-
-def key_of(path: Path) -> tuple[str, str, str]:
-    """Source, interval and symbol of an entry's Parquet file."""
-    return path.parent.parent.name, path.parent.name, unquote(path.stem)
-
-
 def _vintage_path(path: Path, fingerprint: str) -> Path:
-    return path.with_name(f"{path.stem}.{fingerprint[:_ID]}.parquet")
+    return path.with_name(f"{path.stem}.{fingerprint[:ID_LENGTH]}.parquet")
 
 
 def _keep(path: Path, vintage: Path, checksum: str) -> None:
@@ -384,11 +282,6 @@ def _raw(entry: Entry, version: Version, frame: pd.DataFrame, fix: str) -> RawBa
         )
     except (KeyError, ValueError) as error:
         raise DataError(f"{version.file} lacks what this version needs", why=str(error), fix=fix) from error
-
-
-def _checksum(facts: dict[str, Any]) -> str:
-    """SHA-256 of a manifest's content, however it is laid out."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _not_writable(folder: Path, error: OSError) -> UsageError:

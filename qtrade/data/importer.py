@@ -23,8 +23,8 @@ from qtrade.calendars import (
     time_zone,
 )
 from qtrade.data.adjusted import implied_dividends
-from qtrade.data.cache import safe_name
 from qtrade.data.columns import SPELLINGS
+from qtrade.data.names import safe_name
 from qtrade.data.raw import RAW_FIELDS, Finding, RawBars, Severity, between
 from qtrade.data.stamps import Times, check_steps, localised, read_times
 from qtrade.data.tables import Place, Table, absent, no_rows, numbers, read_table, text_of

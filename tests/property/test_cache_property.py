@@ -13,7 +13,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qtrade.data.cache import Cache, Entry, _checksum
+from qtrade.data.cache import Cache
+from qtrade.data.manifest import Entry, checksum
 from qtrade.data.raw import RAW_FIELDS, RawBars
 from qtrade.errors import QtradeError
 
@@ -94,7 +95,7 @@ def test_a_manifest_with_anything_in_it_is_told(key: str, value: Any) -> None:
         facts = json.loads(path.read_text(encoding="utf-8"))
         del facts["checksum"]
         facts[key] = value
-        path.write_text(json.dumps(facts | {"checksum": _checksum(facts)}), encoding="utf-8")
+        path.write_text(json.dumps(facts | {"checksum": checksum(facts)}), encoding="utf-8")
         assert_clear(cache)
 
 
@@ -111,7 +112,7 @@ def test_a_version_with_anything_in_it_is_told(key: str, value: Any) -> None:
         facts = json.loads(path.read_text(encoding="utf-8"))
         del facts["checksum"]
         facts["versions"][0][key] = value
-        path.write_text(json.dumps(facts | {"checksum": _checksum(facts)}), encoding="utf-8")
+        path.write_text(json.dumps(facts | {"checksum": checksum(facts)}), encoding="utf-8")
         assert_clear(cache)
         found = outcome(lambda: cache.read(*KEY, bars(1, 0, 9).fingerprint()))
         assert isinstance(found, QtradeError | Entry) or found.fingerprint() == bars(1, 0, 9).fingerprint()

@@ -12,9 +12,10 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qtrade.data.cache import Cache, safe_name
+from qtrade.data.cache import Cache
 from qtrade.data.config import DataConfig
 from qtrade.data.load import load_bars
+from qtrade.data.names import safe_name
 from qtrade.data.raw import RawBars, adjust
 
 

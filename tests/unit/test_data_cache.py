@@ -13,7 +13,9 @@ import pytest
 from filelock import FileLock
 
 import qtrade.data.cache
-from qtrade.data.cache import Cache, _checksum, key_of, safe_name
+from qtrade.data.cache import Cache
+from qtrade.data.manifest import checksum
+from qtrade.data.names import key_of, safe_name
 from qtrade.data.raw import RawBars
 from qtrade.errors import DataError, UsageError
 from qtrade.files import sha256
@@ -244,7 +246,7 @@ def test_a_manifest_that_lacks_a_fact_is_refused(cache: Cache) -> None:
     path = cache.write(raw()).with_suffix(".json")
     facts = json.loads(path.read_text(encoding="utf-8"))
     del facts["versions"], facts["checksum"]
-    path.write_text(json.dumps(facts | {"checksum": _checksum(facts)}), encoding="utf-8")
+    path.write_text(json.dumps(facts | {"checksum": checksum(facts)}), encoding="utf-8")
     with pytest.raises(DataError, match="lacks what this version needs"):
         cache.read("yahoo", "1d", "ACME")
 
