@@ -334,7 +334,7 @@ def forecast(
     bars = None
     if fresh:
         data = found.config.data
-        bars = load_bars(data.model_copy(update={"end": None}), Cache(cache)).bars
+        bars = load_bars(data.model_copy(update={"end": None, "versions": {}}), Cache(cache)).bars
     with progress_bars() as progress:
         made = forecast_run(found, progress=progress, since=since, bars=bars, attention=attention)
     if as_json:

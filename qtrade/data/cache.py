@@ -55,8 +55,21 @@ class Cache:
         """
         return self.update(raw.source, raw.interval, raw.symbol, lambda stored: raw)
 
-    def update(self, source: str, interval: str, symbol: str, change: Callable[[RawBars | None], RawBars]) -> Path:
-        """Write what `change` makes of the stored bars (None if there are none), with nobody else writing meanwhile."""
+    def update(
+        self,
+        source: str,
+        interval: str,
+        symbol: str,
+        change: Callable[[RawBars | None], RawBars],
+        written: Callable[[Path, RawBars], None] = lambda path, raw: None,
+    ) -> Path:
+        """Write what `change` makes of the stored bars (None if there are none), with nobody else writing meanwhile.
+
+        Parameters
+        ----------
+        written
+            Called with the Parquet file and the bars before anybody else may write.
+        """
         path = self.path(source, interval, symbol)
         with self._locked(path):
             for left in path.parent.glob(f".{path.stem}.*.tmp"):
@@ -72,6 +85,7 @@ class Cache:
                 self._write(path, raw, entry, stored)
             except OSError as error:
                 raise _not_writable(path.parent, error) from error
+            written(path, raw)
         return path
 
     def read(self, source: str, interval: str, symbol: str, version: str | None = None) -> RawBars:

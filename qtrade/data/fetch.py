@@ -88,43 +88,54 @@ def fetch(config: DataConfig, *, cache: Cache, progress: Progress) -> FetchRepor
 def _update(source: Source, symbol: str, config: DataConfig, cache: Cache, progress: Progress) -> tuple[Path, str]:
     """Bring one entry up to date; where it is, and a note on what was done."""
     stored = _stored(symbol, config, cache, progress)
-    if stored is None or not isinstance(source, Feed):
-        start, end = config.span if isinstance(source, Feed) else (None, None)
-        whole = source.fetch(symbol, interval=config.interval, start=start, end=end)
-        whole = replace(whole, facts={**whole.facts, "since": None if start is None else str(start)})
-        if stored is not None and stored.fingerprint() == whole.fingerprint():
-            return cache.path(config.source, config.interval, symbol), f"{len(whole.frame):,} bars, as before"
-        return _commit(whole, config, cache, lambda _: whole)
-    return _prolong(source, stored, config, cache, progress)
+    if isinstance(source, Feed):
+        return _prolong(source, symbol, stored, config, cache, progress)
+    whole = source.fetch(symbol, interval=config.interval, start=None, end=None)
+    if stored is not None and stored.fingerprint() == whole.fingerprint():
+        return _unchanged(stored, config, cache, "as before")
+    return _commit(whole, config, cache, lambda _: whole)
 
 
-def _prolong(source: Feed, stored: RawBars, config: DataConfig, cache: Cache, progress: Progress) -> tuple[Path, str]:
+def _prolong(
+    source: Feed, symbol: str, stored: RawBars | None, config: DataConfig, cache: Cache, progress: Progress
+) -> tuple[Path, str]:
     """Add to a stored history what its source has by now."""
-    symbol, (start, end) = stored.symbol, config.span
-    since = stored.facts.get("since")
-    known = None if since is None else pd.Timestamp(since)
-    longer = known is not None and (start is None or start < known)
-    if not longer and not source.due(stored, end):
-        return cache.path(config.source, config.interval, symbol), f"{len(stored.frame):,} bars, up to date"
-    earliest = source.earliest(config.interval)
-    overlap = stored.frame.index[-min(OVERLAP, len(stored.frame))]
-    first = start if longer else overlap
-    if not longer and earliest is not None:
-        first = max(overlap, earliest)
-    # A longer history has its end where the stored one has, or later: what is stored must not be cut off.
-    fresh = source.fetch(symbol, interval=config.interval, start=first, end=None if longer else end)
-    facts = {"since": since if not longer else None if start is None else str(start)}
-    fresh = replace(fresh, facts={**fresh.facts, **facts})
+    start, end = config.span
+    first, since, last = start, None if start is None else str(start), end
+    if stored is not None:
+        known = stored.facts.get("since")
+        if known is not None and (start is None or start < pd.Timestamp(known)):
+            last = None  # a longer history ends where the stored one does, or later: nothing stored must be cut off
+        elif source.due(stored, end):
+            earliest = source.earliest(config.interval)
+            first = stored.frame.index[-min(OVERLAP, len(stored.frame))]
+            first, since = first if earliest is None else max(first, earliest), known
+        else:
+            return _unchanged(stored, config, cache, "up to date")
+
+    def ask(start: pd.Timestamp | None, end: pd.Timestamp | None) -> RawBars:
+        bars = source.fetch(symbol, interval=config.interval, start=start, end=end)
+        return replace(bars, facts={**bars.facts, "since": since})
+
+    fresh = ask(first, last)
     try:
-        return _commit(fresh, config, cache, lambda now: extend(stored if now is None else now, fresh))
+        return _commit(fresh, config, cache, lambda now: fresh if now is None else extend(now, fresh))
     except RewrittenError as error:
         progress.message(f"{symbol}: {error.bars} stored bars were rewritten by '{source.name}'; asking for all of it")
-    if not longer:
-        again = known if known is None or earliest is None else max(known, earliest)
-        fresh = source.fetch(symbol, interval=config.interval, start=again, end=None)
-        fresh = replace(fresh, facts={**fresh.facts, **facts})
-    path, note = _commit(fresh, config, cache, lambda now: rebuild(stored if now is None else now, fresh))
+    whole = None if since is None else pd.Timestamp(since)
+    if first != whole or last is not None:
+        earliest = source.earliest(config.interval)
+        fresh = ask(whole if whole is None or earliest is None else max(whole, earliest), None)
+    path, note = _commit(fresh, config, cache, lambda now: fresh if now is None else rebuild(now, fresh))
     return path, f"{note}; the former version is kept"
+
+
+def _unchanged(stored: RawBars, config: DataConfig, cache: Cache, note: str) -> tuple[Path, str]:
+    """Leave an entry as it is; its errors stay errors."""
+    problem = _problem(stored, config)
+    if problem is not None:
+        raise problem
+    return cache.path(stored.source, stored.interval, stored.symbol), f"{len(stored.frame):,} bars, {note}"
 
 
 def _stored(symbol: str, config: DataConfig, cache: Cache, progress: Progress) -> RawBars | None:
@@ -142,8 +153,8 @@ def _commit(
     fresh: RawBars, config: DataConfig, cache: Cache, change: Callable[[RawBars | None], RawBars]
 ) -> tuple[Path, str]:
     """Write what `change` makes of the stored bars, with a quality report; where, and a note."""
-    made: list[RawBars] = []
     problems: list[DataError] = []
+    parts: list[str] = []
     before = 0
 
     def checked(stored: RawBars | None) -> RawBars:
@@ -155,20 +166,19 @@ def _commit(
             if stored is not None and _problem(stored, config) is None:
                 raise problem
             problems.append(problem)
-        made.append(bars)
         return bars
 
-    path = cache.update(fresh.source, fresh.interval, fresh.symbol, checked)
-    (bars,) = made
-    findings = write_report(path, bars)
+    def examined(path: Path, bars: RawBars) -> None:
+        warnings = sum(one.severity == "warning" for one in write_report(path, bars))
+        parts.append(f"{len(bars.frame):,} bars")
+        if 0 < before < len(bars.frame):
+            parts.append(f"{len(bars.frame) - before:,} new")
+        if warnings:
+            parts.append(f"{warnings} warning{'s' if warnings > 1 else ''} in {report_path(path).name}")
+
+    path = cache.update(fresh.source, fresh.interval, fresh.symbol, checked, examined)
     if problems:
         raise problems[0]
-    warnings = sum(one.severity == "warning" for one in findings)
-    parts = [f"{len(bars.frame):,} bars"]
-    if 0 < before < len(bars.frame):
-        parts.append(f"{len(bars.frame) - before:,} new")
-    if warnings:
-        parts.append(f"{warnings} warning{'s' if warnings > 1 else ''} in {report_path(path).name}")
     return path, ", ".join(parts)
 
 
