@@ -36,7 +36,7 @@ class _TerminalProgress:
     def start(self, title: str, total: int) -> None:
         """Begin a bar below the finished ones."""
         finished = [task for task in self.progress.tasks if task.finished]
-        if len(finished) >= self.SHOWN:
+        if err.is_terminal and len(finished) >= self.SHOWN:
             self.message(f"{finished[0].description}  {finished[0].fields['note']}")
             self.progress.remove_task(finished[0].id)
         self.title = title
