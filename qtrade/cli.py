@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from qtrade.cli_data import CACHE, CacheOption, JsonOption, data_app
-from qtrade.errors import PartialError, QtradeError, UsageError
+from qtrade.errors import PartialError, QtradeError, UsageError, nearest
 from qtrade.terminal import err, make_table, number, out, print_records, progress_bars
 
 if TYPE_CHECKING:
@@ -481,6 +481,15 @@ def _resolve(
     """Put file, assignments and options together; options win."""
     from qtrade.config import load_config
 
+    if features is not None and features not in _FEATURES_ARE and not features.endswith(".py"):
+        fix = f"{nearest(features, _FEATURES_ARE)}; a file of yours ends in .py"
+        raise UsageError(f"there are no features '{features}'", fix=fix)
+    if file is not None and any(value is not None for value in file.values()):
+        if data.get("source") not in (None, "file"):
+            raise UsageError(
+                "--path, --columns, --tz and --calendar are about files", fix="leave them out, or add --source file"
+            )
+        data["source"] = "file"
     return load_config(
         config,
         settings or [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,14 +75,13 @@ def show(
     Example: qtrade data show ^GSPC --bars 60
     """
     from qtrade.data.cache import Cache
-    from qtrade.data.names import safe_name
     from qtrade.data.summary import summarise
     from qtrade.report.candles import candlesticks
 
     store = Cache(cache)
     raw = store.read(*_one(store, symbol, source, interval))
     found = summarise(raw)
-    path = picture or Path(f"{safe_name(symbol)}.png")
+    path = picture or Path(re.sub(r"[^A-Za-z0-9.^=_-]+", "-", symbol) + ".png")
     candlesticks(path, raw.frame.iloc[-bars:], title=f"{symbol}, {raw.interval} bars from '{raw.source}'")
     if as_json:
         print_json({**found, "picture": str(path)})
@@ -121,10 +121,9 @@ def verify(
     with progress_bars() as progress:
         progress.start("verify", len(keys))
         for key in keys:
-            path = store.path(*key)
             row = {"symbol": key[2], "source": key[0], "interval": key[1]}
             try:
-                findings = [finding.to_dict() for finding in write_report(path, store.read(*key))]
+                findings = [finding.to_dict() for finding in store.visit(*key, write_report)]
             except DataError as error:
                 fault = {
                     "check": "file",
@@ -138,7 +137,7 @@ def verify(
             rows += [{**row, **finding} for finding in findings]
             if any(finding["severity"] == "error" for finding in findings):
                 bad.append(key[2])
-            progress.advance(1, f"{key[2]}  {len(findings)} findings")
+            progress.advance(1, f"{key[2]}  {len(findings)} finding{'' if len(findings) == 1 else 's'}")
     if as_json:
         print_json(rows)
     elif rows:
@@ -155,7 +154,7 @@ def verify(
         raise DataError(
             f"{len(bad)} of {len(keys)} have errors: {', '.join(bad)}",
             why="a run on them stops unless it accepts the errors by name",
-            fix="mend the source and fetch again, or add --accept CHECK to the run",
+            fix="mend the source and fetch again, or add --accept CHECK to the run; a damaged file is fetched again",
         )
 
 

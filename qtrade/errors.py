@@ -69,6 +69,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     str
         ``"did you mean 'x'?"``, or ``"known: a, b, c"`` when nothing is close.
     """
-    names = sorted(known)
+    names = sorted(set(known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"

@@ -28,6 +28,7 @@ import pandas as pd
 
 from qtrade import __version__
 from qtrade.config import RunConfig, load_config
+from qtrade.data.manifest import ID_LENGTH
 from qtrade.errors import DataError, UsageError, nearest
 from qtrade.features.scaler import Scaler
 from qtrade.files import read_json, read_parquet, sha256, write_json, write_parquet, write_text
@@ -180,7 +181,7 @@ def start_run(
                 fix="choose another --name, or move the folder away",
             )
         return run
-    save_config(run, config)
+    write_text(run.folder / "config.toml", _pinned(config, description).to_toml())
     write_parquet(run.folder / "bars.parquet", pd.concat({name: getattr(bars, name) for name in BAR_FIELDS}, axis=1))
     manifest = {"schema": 1, "forecast_hash": identity, "facts": dict(facts), "versions": versions(), **description}
     write_json(run.folder / "manifest.json", manifest)
@@ -188,8 +189,18 @@ def start_run(
 
 
 def save_config(run: Run, config: RunConfig) -> None:
-    """Make `config` the configuration of a run. Account and strategies may differ from before; forecasts may not."""
-    write_text(run.folder / "config.toml", config.to_toml())
+    """Make `config` the configuration of a run. Account and strategies may differ from before; forecasts may not.
+
+    The versions of the bars that the run was made from are written into it, so that it makes the same run again.
+    """
+    write_text(run.folder / "config.toml", _pinned(config, run.manifest).to_toml())
+
+
+def _pinned(config: RunConfig, description: Mapping[str, Any]) -> RunConfig:
+    """Name the versions of the bars in a configuration."""
+    found = description.get("data", {}).get("versions", {})
+    versions = {symbol: fingerprint[:ID_LENGTH] for symbol, fingerprint in found.items()}
+    return config.model_copy(update={"data": config.data.model_copy(update={"versions": versions})})
 
 
 def check_run(run: Run) -> None:

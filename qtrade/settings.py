@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from qtrade.errors import UsageError, nearest
@@ -20,6 +20,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _lists_may_be_text(cls, value: object, info: ValidationInfo) -> object:
+        """Read ``a,b`` as a list where one is wanted, as it is typed after ``--set``."""
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, str) and field is not None and get_origin(field.annotation) is tuple:
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
 
 
 Kind = TypeVar("Kind", bound=Settings)

@@ -29,8 +29,7 @@ def implied_dividends(frame: pd.DataFrame, file: str) -> Float64Array:
     with np.errstate(all="ignore"):
         ratio = pd.Series(np.where(close > 0, adjusted / close, np.nan)).ffill().bfill().fillna(1.0).to_numpy()
         step = 1 - ratio[:-1] / ratio[1:]
-        # Closes of five decimals or more were divided by a split and rounded; others are what was paid, exactly.
-        rounding = _half_a_unit(adjusted, 2) / np.abs(adjusted) + _half_a_unit(close, 5) / np.abs(close)
+        rounding = _half_a_unit(adjusted, 2) / np.abs(adjusted) + _half_a_unit(close, 2) / np.abs(close)
         noise = np.fmax(_RATIO_NOISE, 1.01 * (rounding[:-1] + rounding[1:]))
     bad = ~((ratio[:-1] > 0) & (ratio[1:] > 0) & (step >= -noise) & (step < _SPLIT))
     if bad.any():

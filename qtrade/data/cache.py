@@ -16,9 +16,10 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -30,6 +31,8 @@ from qtrade.errors import DataError, UsageError
 from qtrade.files import atomic_path, read_parquet, sha256
 
 _LOCK_SECONDS = 60.0
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,10 @@ class Cache:
         with self._locked(path):
             for left in path.parent.glob(f".{path.stem}.*.tmp"):
                 left.unlink(missing_ok=True)  # by a process that was killed; this one alone writes here now
-            try:
+            entry = stored = None
+            with suppress(DataError):  # nothing there, or nothing that could be trusted
                 entry = self._entry(path)
                 stored = self._bars(path, entry)
-            except DataError:
-                entry, stored = None, None  # nothing there, or nothing that could be trusted
             raw = change(stored)
             assert (raw.source, raw.interval, raw.symbol) == (source, interval, symbol), "bars of another entry"
             try:
@@ -102,6 +104,12 @@ class Cache:
         with self._found(path, symbol):
             entry = self._entry(path)
             return self._bars(path, entry) if version is None else self._vintage(path, entry, version)
+
+    def visit(self, source: str, interval: str, symbol: str, look: Callable[[Path, RawBars], Result]) -> Result:
+        """Return what `look` makes of an entry's file and bars, with nobody writing meanwhile."""
+        path = self.path(source, interval, symbol)
+        with self._found(path, symbol):
+            return look(path, self._bars(path, self._entry(path)))
 
     def entry(self, source: str, interval: str, symbol: str) -> Entry:
         """Read what the manifest says, without the bars."""
@@ -139,19 +147,22 @@ class Cache:
         return read_manifest(manifest, {"symbol": symbol, "source": source, "interval": interval}, fix=again)
 
     def _bars(self, path: Path, entry: Entry) -> RawBars:
-        """Read the current bars, which a crash may have left under their version's name."""
+        """Read the current bars."""
+        again = self._again(entry.source, entry.interval, entry.symbol)
+        return _raw(entry, entry.current, read_parquet(self._file(path, entry), fix=again), again)
+
+    def _file(self, path: Path, entry: Entry) -> Path:
+        """Find the file with the current bars, which a crash may have left under their version's name."""
         again = self._again(entry.source, entry.interval, entry.symbol)
         for file in (path, _vintage_path(path, entry.current.fingerprint)):
             try:
                 if sha256(file) == entry.sha256:
-                    break
+                    return file
             except OSError as error:
                 problem = error.strerror or str(error)
             else:
                 problem = "it was altered or cut off"
-        else:
-            raise DataError(f"{path} is not what its manifest says", why=problem, fix=again)
-        return _raw(entry, entry.current, read_parquet(file, fix=again), again)
+        raise DataError(f"{path} is not what its manifest says", why=problem, fix=again)
 
     def _vintage(self, path: Path, entry: Entry, begins: str) -> RawBars:
         """Read a version by the beginning of its fingerprint, and check that it is the one."""
@@ -165,7 +176,8 @@ class Cache:
         if version == entry.current:
             return self._bars(path, entry)
         fix = "nothing brings a lost vintage back; run again on the current bars"
-        frame = read_parquet(path.with_name(version.file), fix=fix)
+        file = self._file(path, entry) if version.file == path.name else path.with_name(version.file)
+        frame = read_parquet(file, fix=fix)
         kept = frame[(frame.index >= pd.Timestamp(version.first)) & (frame.index <= pd.Timestamp(version.last))]
         raw = _raw(entry, version, kept, fix)
         if raw.fingerprint() != version.fingerprint:
@@ -183,6 +195,8 @@ class Cache:
             str(raw.frame.index[-1]),
             str(pd.Timestamp.now("UTC").floor("s")),
             path.name,
+            raw.findings,
+            dict(raw.facts),
         )
         former: list[Version] = []
         vintage = None
@@ -195,6 +209,8 @@ class Cache:
                 vintage = None
         else:
             _set_aside(path)
+            if entry is not None:  # its bars are damaged, but not those of versions with files of their own
+                former = [one for one in entry.versions if one.file != path.name]
         with atomic_path(path) as bars:
             raw.frame.to_parquet(bars, engine="pyarrow")
             entry = Entry(
@@ -202,17 +218,16 @@ class Cache:
                 source=raw.source,
                 interval=raw.interval,
                 versions=(*former, version),
-                findings=raw.findings,
-                facts=dict(raw.facts),
                 sha256=sha256(bars),
             )
         write_manifest(path.with_suffix(".json"), entry)
-        if vintage is not None:
+        if vintage is not None and all(one.file != vintage.name for one in former):
             vintage.unlink(missing_ok=True)
 
     def _again(self, source: str, interval: str, symbol: str) -> str:
         words = ("qtrade", "fetch", symbol, "--source", source, "--interval", interval, "--cache", str(self.root))
-        return f"fetch it again: `{shlex.join(words)}`"
+        path = " --path FILE" if source == "file" else ""
+        return f"fetch it again: `{shlex.join(words)}{path}`"
 
     @contextmanager
     def _found(self, path: Path, symbol: str) -> Iterator[None]:
@@ -234,7 +249,7 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout as error:
-            raise UsageError(
+            raise DataError(
                 f"{path} is in use",
                 why=f"another process has held its lock for {_LOCK_SECONDS:.0f} seconds",
                 fix="wait until that one is done",
@@ -282,7 +297,7 @@ def _contains(raw: RawBars, stored: RawBars) -> bool:
 
 
 def _raw(entry: Entry, version: Version, frame: pd.DataFrame, fix: str) -> RawBars:
-    """Bars of a version; findings and facts are those of the newest."""
+    """Bars of a version."""
     try:
         return RawBars(
             symbol=entry.symbol,
@@ -291,8 +306,8 @@ def _raw(entry: Entry, version: Version, frame: pd.DataFrame, fix: str) -> RawBa
             calendar=version.calendar,
             exchange_zone=version.exchange_zone,
             frame=frame[list(RAW_FIELDS)].set_axis(pd.DatetimeIndex(frame.index), axis=0),
-            findings=entry.findings,
-            facts=entry.facts,
+            findings=version.findings,
+            facts=version.facts,
         )
     except (KeyError, ValueError) as error:
         raise DataError(f"{version.file} lacks what this version needs", why=str(error), fix=fix) from error

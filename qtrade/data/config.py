@@ -12,19 +12,18 @@ from pydantic import Field, field_validator, model_validator
 
 from qtrade.calendars import check_interval
 from qtrade.data.checks import check_names
-from qtrade.data.importer import FileConfig
+from qtrade.data.importer import FileConfig, symbols_at
 from qtrade.data.synthetic import SyntheticConfig
 from qtrade.data.yahoo import YahooConfig
+from qtrade.errors import UsageError, nearest
 from qtrade.settings import Settings
-
-SourceName = Literal["sample", "yahoo", "file", "synthetic"]
 
 
 class DataConfig(Settings):
     """Which bars a run is about."""
 
-    source: SourceName = "sample"
-    """Where bars come from."""
+    source: str = "sample"
+    """Where bars come from: sample, yahoo, file, synthetic, or one of your own."""
     symbols: tuple[str, ...] = Field(default=("^GSPC",), min_length=1)
     """Symbols in the source's spelling; several are pooled in one model. For a file its name, for synthetic markets
     the scenario and perhaps a seed, as flip-7."""
@@ -50,6 +49,15 @@ class DataConfig(Settings):
     yahoo: YahooConfig = YahooConfig()
     """How Yahoo is asked."""
 
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        from qtrade.data.sources import SOURCES  # which are made with these settings
+
+        if source not in SOURCES:
+            raise UsageError(f"there is no source '{source}'", fix=nearest(source, SOURCES))
+        return source
+
     @field_validator("interval")
     @classmethod
     def _known_interval(cls, interval: str) -> str:
@@ -58,12 +66,12 @@ class DataConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _name_the_obvious_symbol(cls, tree: Any) -> Any:
-        """Without symbols, a file is its own, and a synthetic market the one without a change."""
+        """Without symbols, take those of the path's names, or the synthetic market without a change."""
         if not isinstance(tree, dict) or tree.get("symbols"):
             return tree
         path = tree["file"].get("path") if isinstance(tree.get("file"), dict) else None
-        if tree.get("source") == "file" and path and Path(path).suffix:
-            return {**tree, "symbols": (Path(path).name.partition(".")[0],)}
+        if tree.get("source") == "file" and path:
+            return {**tree, "symbols": symbols_at(Path(path))}
         return {**tree, "symbols": ("control",)} if tree.get("source") == "synthetic" else tree
 
     @field_validator("symbols")

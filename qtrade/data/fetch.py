@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,12 @@ import pandas as pd
 
 from qtrade.data.cache import Cache
 from qtrade.data.config import DataConfig
-from qtrade.data.join import RewrittenError, extend, rebuild
+from qtrade.data.join import RewrittenError, compare, extend, rebuild
 from qtrade.data.load import usable
+from qtrade.data.quality import errors
 from qtrade.data.raw import Feed, RawBars, Source, SourceBusyError
 from qtrade.data.sources import SOURCES
-from qtrade.data.verify import report_path, write_report
+from qtrade.data.verify import write_report
 from qtrade.errors import DataError, PartialError, QtradeError, UsageError
 from qtrade.progress import Progress
 
@@ -87,13 +89,27 @@ def fetch(config: DataConfig, *, cache: Cache, progress: Progress) -> FetchRepor
 
 def _update(source: Source, symbol: str, config: DataConfig, cache: Cache, progress: Progress) -> tuple[Path, str]:
     """Bring one entry up to date; where it is, and a note on what was done."""
+    pinned = config.versions.get(symbol)
+    if pinned is not None:
+        try:
+            former = cache.read(config.source, config.interval, symbol, pinned)
+        except QtradeError:
+            pass  # not here; what the source gives may well be that version
+        else:
+            return _unchanged(former, config, cache, f"version {pinned}")
     stored = _stored(symbol, config, cache, progress)
     if isinstance(source, Feed):
         return _prolong(source, symbol, stored, config, cache, progress)
     whole = source.fetch(symbol, interval=config.interval, start=None, end=None)
     if stored is not None and stored.fingerprint() == whole.fingerprint():
         return _unchanged(stored, config, cache, "as before")
-    return _commit(whole, config, cache, lambda _: whole)
+    path, note = _commit(whole, config, cache, lambda _: whole)
+    if stored is not None:
+        moved = compare(stored, whole)
+        if moved.changed or moved.removed:
+            told = f"{moved.changed} bars changed and {moved.removed} gone"
+            note += f"; {told}, see `qtrade data vintages {shlex.quote(symbol)}`"
+    return path, note
 
 
 def _prolong(
@@ -155,6 +171,7 @@ def _commit(
     """Write what `change` makes of the stored bars, with a quality report; where, and a note."""
     problems: list[DataError] = []
     parts: list[str] = []
+    quoted = shlex.quote(fresh.symbol)
     before = 0
 
     def checked(stored: RawBars | None) -> RawBars:
@@ -162,9 +179,9 @@ def _commit(
         before = 0 if stored is None else len(stored.frame)
         bars = change(stored)
         problem = _problem(bars, config)
+        if stored is not None:
+            _raise_if_worse(stored, bars, config)
         if problem is not None:
-            if stored is not None and _problem(stored, config) is None:
-                raise problem
             problems.append(problem)
         return bars
 
@@ -174,12 +191,26 @@ def _commit(
         if 0 < before < len(bars.frame):
             parts.append(f"{len(bars.frame) - before:,} new")
         if warnings:
-            parts.append(f"{warnings} warning{'s' if warnings > 1 else ''} in {report_path(path).name}")
+            parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}: `qtrade data verify {quoted}`")
 
     path = cache.update(fresh.source, fresh.interval, fresh.symbol, checked, examined)
     if problems:
         raise problems[0]
     return path, ", ".join(parts)
+
+
+def _raise_if_worse(stored: RawBars, bars: RawBars, config: DataConfig) -> None:
+    """Raise `DataError` if new bars have errors of a kind that the stored ones do not have and nobody accepts."""
+    known = {one.check for one in errors(stored)}
+    new = [one for one in errors(bars) if one.check not in known and one.check not in config.accept]
+    if new:
+        listed = "; ".join(f"{one.check} on {one.count} bars from {one.first} on: {one.example}" for one in new)
+        accept = " ".join(f"--accept {one.check}" for one in new)
+        raise DataError(
+            f"{bars.symbol}: what '{bars.source}' gives now has errors: {listed}",
+            why="what is stored has none of them, and stays as it is",
+            fix=f"mend the source; or, if it is right, add {accept}",
+        )
 
 
 def _problem(raw: RawBars, config: DataConfig) -> DataError | None:

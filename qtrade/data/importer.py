@@ -8,6 +8,7 @@ import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -125,6 +126,7 @@ class File:
     def __init__(self, config: FileConfig) -> None:
         self._config = config
         self._last: tuple[Path, Table] | None = None
+        self._told: dict[Path, str] = {}
 
     def fetch(self, symbol: str, *, interval: str, start: pd.Timestamp | None, end: pd.Timestamp | None) -> RawBars:
         """Read the bars of one symbol.
@@ -140,8 +142,16 @@ class File:
         check_interval(interval)
         if config.calendar is not None:
             time_zone(config.calendar)
-        table = _rows(self._table(_path(config.path, symbol)), symbol)
+        path = _path(config.path, symbol)
+        table = self._table(path)
         file = table.place.file
+        if "symbol" not in table.cells and self._told.setdefault(path, symbol) != symbol:
+            raise UsageError(
+                f"{file} holds one series, and would be {self._told[path]} and {symbol}",
+                why="no column of it names symbols",
+                fix="name one symbol; or the column, as --columns symbol=NAME; or a folder with a file for each",
+            )
+        table = _rows(table, symbol)
         stamps = _stamps(table, interval, config)
         frame, ordered = _in_order(_values(table, stamps, config.decimal), table)
         frame, priced = _priced(frame, file)
@@ -170,6 +180,17 @@ class File:
         return self._last[1]
 
 
+def symbols_at(path: Path) -> tuple[str, ...]:
+    """Symbols that a path holds by its names: all of a folder's files, or the file's own."""
+    names = sorted(one.name for one in path.iterdir() if one.name.endswith(_SUFFIXES)) if path.is_dir() else []
+    return tuple(unquote(_stem(name)) for name in names or [path.name])
+
+
+def _stem(name: str) -> str:
+    """Name of a file without what tells its kind."""
+    return re.sub(r"\.(csv|csv\.gz|parquet|pq|txt|tsv)$", "", name)
+
+
 def _path(path: Path | None, symbol: str) -> Path:
     """File that holds a symbol."""
     if path is None:
@@ -180,13 +201,11 @@ def _path(path: Path | None, symbol: str) -> Path:
         there = sorted(one.name for one in path.iterdir() if one.name.endswith(_SUFFIXES))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read", why=str(error), fix="check --path") from error
-    found = [
-        name for name in there if name in {stem + end for stem in (symbol, safe_name(symbol)) for end in _SUFFIXES}
-    ]
+    found = [name for name in there if symbol in (_stem(name), unquote(_stem(name)))]
     if len(found) > 1:
         raise DataError(f"{symbol}: the folder {path} has {' and '.join(found)}", fix="name one of them with --path")
     if not found:
-        stems = {re.sub(r"\.(csv|csv\.gz|parquet)$", "", name) for name in there}
+        stems = {unquote(_stem(name)) for name in there}
         fix = nearest(symbol, stems) if 0 < len(stems) <= 50 else f"put {safe_name(symbol)}.csv there, or check --path"
         raise DataError(f"{symbol}: the folder {path} has no file of this symbol", fix=fix)
     return path / found[0]

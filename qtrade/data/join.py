@@ -56,14 +56,14 @@ def extend(stored: RawBars, fresh: RawBars) -> RawBars:
         raise RewrittenError(differing)
     index, old = fresh.frame.index, stored.frame.index
     before, after = fresh.frame[index < old[0]], fresh.frame[index > old[-1]]
-    findings = [one for one in fresh.findings if pd.Timestamp(one.last) > old[-1] or pd.Timestamp(one.first) < old[0]]
+    findings = [found for one in fresh.findings if (found := _outside(one, old)) is not None]
     if len(after) and index[0] > old[-1]:
         findings.append(_unverified(stored, fresh))
     return replace(
         stored,
         frame=pd.concat([before, stored.frame, after]) if len(before) or len(after) else stored.frame,
         findings=_merged(stored.findings, tuple(findings)),
-        facts={**stored.facts, **fresh.facts},
+        facts={**stored.facts, **fresh.facts, **_since(stored, fresh)},
     )
 
 
@@ -74,6 +74,11 @@ def rebuild(stored: RawBars, whole: RawBars) -> RawBars:
     volume multiplied. Otherwise they are left behind, in the vintage, and a finding says so.
     """
     older = stored.frame[stored.frame.index < whole.frame.index[0]]
+    gone = stored.frame.index[stored.frame.index >= whole.frame.index[0]].difference(whole.frame.index)
+    if len(gone):
+        told = "bars that the vendor took back; the former version holds them"
+        finding = Finding("history_dropped", "warning", len(gone), str(gone[0]), str(gone[-1]), told)
+        whole = replace(whole, findings=_merged(whole.findings, (finding,)))
     if len(older) == 0:
         return whole
     factor = _factor(stored, whole)
@@ -94,7 +99,9 @@ def rebuild(stored: RawBars, whole: RawBars) -> RawBars:
     return replace(
         whole,
         frame=pd.concat([scaled, whole.frame]),
-        findings=_merged(stored.findings, whole.findings),
+        findings=_merged(
+            tuple(one for one in stored.findings if pd.Timestamp(one.last) < whole.frame.index[0]), whole.findings
+        ),
         facts={**stored.facts, **whole.facts},
     )
 
@@ -137,6 +144,7 @@ def compare(before: RawBars, after: RawBars) -> Moved:
     shared = before.frame.index.intersection(after.frame.index)
     changed = _unequal(before.frame.loc[shared], after.frame.loc[shared], price=0.0, volume=0.0)
     moves = np.abs(_returns(after, shared) - _returns(before, shared)) * 1e4
+    moves[shared.isin([before.frame.index[0], after.frame.index[0]])] = 0.0  # a first bar has no return
     worst = int(np.argmax(moves)) if len(moves) else 0
     largest = float(moves[worst]) if len(moves) else 0.0
     return Moved(
@@ -148,6 +156,24 @@ def compare(before: RawBars, after: RawBars) -> Moved:
         largest=largest,
         at=str(shared[worst]) if largest > 0 else "",
     )
+
+
+def _outside(finding: Finding, stored: pd.Index) -> Finding | None:
+    """Keep of a finding what is not about stored stamps; of one that is about both, that there is one more."""
+    first, last = pd.Timestamp(finding.first), pd.Timestamp(finding.last)
+    if first > stored[-1] or last < stored[0]:
+        return finding
+    if last > stored[-1]:
+        return replace(finding, count=1, first=finding.last)
+    return replace(finding, count=1, last=finding.first) if first < stored[0] else None
+
+
+def _since(stored: RawBars, fresh: RawBars) -> dict[str, Any]:
+    """Since when bars were asked for, in either; None means that all were."""
+    both = [raw.facts["since"] for raw in (stored, fresh) if "since" in raw.facts]
+    if not both:
+        return {}
+    return {"since": None if None in both else min(both, key=pd.Timestamp)}
 
 
 def _differs(stored: RawBars, fresh: RawBars) -> Float64Array:
@@ -176,7 +202,11 @@ def _factor(stored: RawBars, whole: RawBars) -> float | None:
     both = stored.frame.index.intersection(whole.frame.index)
     if len(both) == 0:
         return None
-    ratios = whole.frame.loc[both, "close"].to_numpy() / stored.frame.loc[both, "close"].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = whole.frame.loc[both, "close"].to_numpy() / stored.frame.loc[both, "close"].to_numpy()
+    ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
+    if len(ratios) == 0:
+        return None
     factor = float(np.median(ratios))
     if not np.isfinite(factor) or (np.abs(ratios / factor - 1) < _SCALE_NOISE).mean() < _SHARE_THAT_FITS:
         return None

@@ -11,9 +11,11 @@ import pandas as pd
 
 from qtrade.calendars import periods_per_year
 from qtrade.data.cache import Cache
+from qtrade.data.checks import CHECKS, count_bars
 from qtrade.data.config import DataConfig
 from qtrade.data.mend import mend
-from qtrade.data.raw import RawBars, adjust, between
+from qtrade.data.quality import examine
+from qtrade.data.raw import Finding, RawBars, adjust, between
 from qtrade.errors import DataError, UsageError
 from qtrade.progress import Progress, Silent
 from qtrade.types import BAR_FIELDS, PRICE_FIELDS, Bars
@@ -66,9 +68,11 @@ def load_bars(config: DataConfig, cache: Cache, progress: Progress | None = None
     progress.start("load", len(raws))
     for raw in raws:
         tables[raw.symbol], accepted = usable(raw, config)
-        notes += [*accepted, *_missing_years(raw, config)]
+        notes += [*accepted, *_warnings(raw, config), *_missing_years(raw, config)]
         progress.advance(1, raw.symbol)
     shared, told = _align(tables, config)
+    for note in told:
+        progress.message(note)  # it explains what may go wrong next, as too few bars
     columns = {name: pd.DataFrame({symbol: table[name] for symbol, table in shared.items()}) for name in BAR_FIELDS}
     calendar = calendars.pop()
     bars = Bars(
@@ -94,16 +98,32 @@ def usable(raw: RawBars, config: DataConfig) -> tuple[pd.DataFrame, tuple[str, .
             f"{raw.symbol}: there are no bars from {config.start or 'the beginning'} to {config.end or 'the end'}",
             why=f"'{raw.source}' gave {raw.frame.index[0]} to {raw.frame.index[-1]}",
             fix="choose other dates, or fetch these: "
-            f"`qtrade fetch {shlex.quote(raw.symbol)} --source {raw.source} --interval {raw.interval}`",
+            f"`qtrade fetch {shlex.quote(raw.symbol)} --source {raw.source} --interval {raw.interval}"
+            + (" --path FILE`" if raw.source == "file" else "`"),
         )
-    first, last = frame.index[0], frame.index[-1]
-    seen = tuple(one for one in raw.findings if pd.Timestamp(one.first) <= last and pd.Timestamp(one.last) >= first)
-    sound, accepted = mend(replace(raw, frame=frame, findings=seen), config.accept)
+    sound, accepted = mend(_within(raw, frame), config.accept)
     notes = tuple(
-        f"{raw.symbol}: accepted '{one.check}' on {one.count} bars from {one.first} to {one.last}: {one.example}"
+        f"{_told(raw, one, 'accepted ')}. " + next(check.accepting for check in CHECKS if check.name == one.check)
         for one in accepted
     )
     return (adjust(sound.frame) if config.adjust else sound.frame[list(BAR_FIELDS)]), notes
+
+
+def _within(raw: RawBars, frame: pd.DataFrame) -> RawBars:
+    """Cut bars down to some rows, with what the source said of those."""
+    first, last = frame.index[0], frame.index[-1]
+    seen = tuple(one for one in raw.findings if pd.Timestamp(one.first) <= last and pd.Timestamp(one.last) >= first)
+    return replace(raw, frame=frame, findings=seen)
+
+
+def _warnings(raw: RawBars, config: DataConfig) -> list[str]:
+    """Say what in the bars deserves a look."""
+    found = examine(_within(raw, between(raw.frame, *config.span)))
+    return [_told(raw, one) for one in found if one.severity == "warning"]
+
+
+def _told(raw: RawBars, one: Finding, how: str = "") -> str:
+    return f"{raw.symbol}: {how}'{one.check}' on {count_bars(one.count)} from {one.first} to {one.last}: {one.example}"
 
 
 def _missing_years(raw: RawBars, config: DataConfig) -> list[str]:
@@ -137,7 +157,9 @@ def _align(tables: Mapping[str, pd.DataFrame], config: DataConfig) -> tuple[dict
         if lacking:
             notes.append(f"{symbol}: {lacking} of {len(index)} bars filled in with the close before, without volume")
         if spare:
-            notes.append(f"{symbol}: {spare} of {len(table)} bars left out because another symbol lacks them")
+            extra = table.index.difference(index)
+            guilty = [other for other in inside if len(extra.difference(inside[other].index))]
+            notes.append(f"{symbol}: {spare} of {len(table)} bars left out because {', '.join(guilty[:5])} lacks them")
         aligned[symbol] = _filled(table, index) if lacking else table.loc[index]
     return aligned, notes
 

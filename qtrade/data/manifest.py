@@ -49,6 +49,8 @@ class Version:
         When it came, UTC.
     file
         Name of the file that holds it, possibly among other bars.
+    findings, facts
+        What its source told of it (`RawBars`).
     """
 
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -59,6 +61,8 @@ class Version:
     last: Annotated[str, AfterValidator(_is_stamp)]
     fetched: str
     file: Annotated[str, AfterValidator(_is_name)]
+    findings: tuple[Finding, ...]
+    facts: dict[str, Any]
 
     @property
     def id(self) -> str:
@@ -74,14 +78,17 @@ class Entry:
     source: str
     interval: str
     versions: Annotated[tuple[Version, ...], Field(min_length=1)]
-    findings: tuple[Finding, ...]
-    facts: dict[str, Any]
     sha256: str
 
     @property
     def current(self) -> Version:
         """The newest version."""
         return self.versions[-1]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the newest version."""
+        return self.current.facts
 
 
 _ENTRY = TypeAdapter(Entry)

@@ -39,4 +39,6 @@ def summarise(raw: RawBars) -> dict[str, Any]:
             "worst bar %": round(100 * float(np.expm1(moves.min())), 3),
             "best bar %": round(100 * float(np.expm1(moves.max())), 3),
         }
-    return found
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in found.items()
+    }

@@ -116,7 +116,8 @@ class SyntheticConfig(Settings):
     bars: int = Field(default=12_000, ge=2, le=10_000_000)
     """Bars from 2000-01-03 on."""
     change: int = Field(default=8_000, ge=1)
-    """First bar whose return follows the new rule, counted from 0; scenarios without a change ignore it."""
+    """First bar whose return follows the new rule, counted from 0, by default after two thirds of the bars; scenarios
+    without a change ignore it."""
     phi: float = Field(default=0.9, ge=0, lt=1)
     """Persistence of the signal: the correlation of its values at neighbouring bars."""
     beta: float = Field(default=0.2, ge=0, le=10)
@@ -127,6 +128,14 @@ class SyntheticConfig(Settings):
     """Seed of the markets whose symbol names none."""
     horizon: int = Field(default=24, ge=1, le=1_000)
     """The oracle is given for 1 to this many bars ahead."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _change_lies_within(cls, tree: Any) -> Any:
+        """Without a change, it comes after two thirds of the bars."""
+        if isinstance(tree, dict) and isinstance(tree.get("bars"), int) and tree.get("change") is None:
+            return {**tree, "change": max(1, tree["bars"] * 2 // 3)}
+        return tree
 
     @model_validator(mode="after")
     def _change_is_a_bar(self) -> Self:

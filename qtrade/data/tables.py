@@ -175,6 +175,12 @@ def _text(path: Path, content: bytes, columns: Mapping[str, str], delimiter: str
         names = next(csv.reader([header], delimiter=sign, skipinitialspace=sign != " "))
     except csv.Error as error:
         raise DataError(f"{place.file} does not begin with names of columns", why=str(error), fix="add them") from error
+    if sum(re.fullmatch(r"\s*[-+]?\d+(\.\d*)?\s*", name) is not None for name in names) > 1:
+        raise DataError(
+            f"{place.file} begins with numbers, not with the names of its columns",
+            why=f"its first line is {header[:60]!r}",
+            fix="add a line of names above it, as time,open,high,low,close,volume",
+        )
     found = recognise(names, columns, place.file)
     if not body.strip():
         raise no_rows(place.file)

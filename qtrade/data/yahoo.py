@@ -157,21 +157,29 @@ class Yahoo:
         spans = self._spans(symbol, interval, start, end)
         tables: list[pd.DataFrame] = []
         facts: Mapping[str, Any] = {}
+        empty: list[tuple[Mapping[str, Any], _NoBarsError]] = []
         for number, span in enumerate(spans, start=1):
             try:
                 table, facts = self._ask(symbol, interval, span)
-            except _NoBarsError:
+            except _NoBarsError as error:
                 if len(spans) == 1 or (number == len(spans) and not tables):
                     raise
-                continue  # a week without trade
+                if tables:
+                    empty.append((span, error))
+                continue  # before the first trade, or a part without trade
             tables.append(_stamped(table, interval))
             if len(spans) > 1:
                 self._progress.advance(0, f"{symbol}  {number} of {len(spans)} parts")
         calendar, zone = _calendar(symbol, facts), str(facts["exchangeTimezoneName"])
+        for part, missing in empty:
+            # Kept, such a hole would never be asked for again.
+            if len(known_stamps(part["start"], min(part["end"], self._now() - _DAY), interval, calendar)):
+                raise missing
         frame = pd.concat(tables) if len(tables) > 1 else tables[0]
-        frame, findings = _without_gaps(frame[~frame.index.duplicated(keep="last")])
+        frame = frame[~frame.index.duplicated(keep="last")]
         while len(frame) and _end(frame.index[-1], interval, calendar, zone) + _SETTLING > self._now():
             frame = frame.iloc[:-1]
+        frame, findings = _without_gaps(frame)
         return RawBars(symbol, self.name, interval, calendar, zone, between(frame, start, end), findings)
 
     def due(self, stored: RawBars, end: pd.Timestamp | None) -> bool:
@@ -302,10 +310,12 @@ def _span(interval: str, start: pd.Timestamp | None, end: pd.Timestamp | None) -
     if start is None:
         return {"period": "max"}
     day = start.tz_localize(None)
+    last = None if end is None else end.ceil("D").tz_localize(None)
     if interval in _ALIGNED:
-        # Otherwise the first week or month would hold only its later days.
+        # Otherwise the first week or month would hold only its later days, and the last one its earlier ones.
         day = day.to_period(_ALIGNED[interval]).start_time
-    return {"start": day.date(), "end": None if end is None else end.ceil("D").date()}
+        last = None if last is None else (last - _DAY).to_period(_ALIGNED[interval]).end_time.ceil("D")
+    return {"start": day.date(), "end": None if last is None else last.date()}
 
 
 def _calendar(symbol: str, facts: Mapping[str, Any]) -> str:

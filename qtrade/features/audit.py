@@ -149,7 +149,9 @@ def _audit(subject: _Subject, bars: Bars, generator: np.random.Generator) -> Non
         rows = range(warmup, len(bars))
         _compare(subject, bars, (whole, again), rows, "it is computed twice", "it is not deterministic")
     candidates = np.arange(warmup, len(bars) - 1)
-    cuts = sorted(map(int, generator.permutation(candidates)[: _OWN_CUTS if subject.own else len(_BRIEF)]))
+    # One in each stretch of equal length, so that none is left out by chance.
+    stretches = np.array_split(candidates, _OWN_CUTS if subject.own else len(_BRIEF))
+    cuts = [int(generator.choice(stretch)) for stretch in stretches if len(stretch)]
     for number, cut in enumerate(cuts):
         worlds = _worlds(bars, cut, generator)
         for when, world in worlds if subject.own else islice(worlds, _BRIEF[number], _BRIEF[number] + 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,3 +197,69 @@ def test_files_are_fetched_with_one_command(qtrade: Program, store: Cache) -> No
     columns = "time=when,open=o,close=c"
     assert qtrade("fetch", "--source", "file", "--path", "odd.csv", "--columns", columns).code == 0
     assert store.read("file", "1d", "odd").frame["close"].equals(store.read("file", "1d", "prices").frame["close"])
+
+
+def test_a_path_means_a_file(qtrade: Program, store: Cache) -> None:
+    bars().frame[["open", "high", "low", "close"]].rename_axis("Date").to_csv("mine.csv")
+    assert qtrade("fetch", "--path", "mine.csv").code == 0
+    assert [path.parent.parent.name for path in store.find()] == ["file"]
+    answer = qtrade("fetch", "--path", "mine.csv", "--source", "yahoo")
+    assert (answer.code, "are about files" in answer.err) == (2, True)
+
+
+def test_one_series_is_not_two_symbols(qtrade: Program, store: Cache) -> None:
+    bars().frame[["close"]].rename_axis("Date").to_csv("mine.csv")
+    answer = qtrade("fetch", "A", "B", "--path", "mine.csv")
+    assert answer.code == 2
+    assert "holds one series, and would be A and B" in answer.err
+
+
+def test_a_folder_is_all_of_its_files(qtrade: Program, store: Cache) -> None:
+    Path("many").mkdir()
+    for name in ("A", "B.C", "%5EX"):
+        bars().frame[["close"]].rename_axis("Date").to_csv(f"many/{name}.csv")
+    assert qtrade("fetch", "--path", "many").code == 0
+    assert sorted(row["symbol"] for row in qtrade("data", "list", "--json").json) == ["A", "B.C", "^X"]
+
+
+def test_a_rewritten_file_is_told(qtrade: Program, store: Cache) -> None:
+    frame = bars().frame[["close"]].rename_axis("Date")
+    frame.to_csv("A.csv")
+    qtrade("fetch", "--path", "A.csv")
+    frame.mul(np.where(np.arange(60) < 20, 1.01, 1.0), axis=0).to_csv("A.csv")
+    assert "20 bars changed and 0 gone, see `qtrade data vintages A`" in qtrade("fetch", "--path", "A.csv").err
+
+
+def test_lists_may_be_typed_as_text(qtrade: Program) -> None:
+    answer = qtrade("fetch", "^GSPC", "--set", "data.accept=ohlc,price")
+    assert answer.code == 0
+    assert qtrade("fetch", "^GSPC", "--set", "data.accept=ohcl").code == 2
+
+
+def test_features_that_are_not_there_name_the_nearest(qtrade: Program) -> None:
+    answer = qtrade("train", "--features", "defualt")
+    assert (answer.code, "did you mean 'default'?" in answer.err) == (2, True)
+
+
+def test_a_file_without_names_is_refused(qtrade: Program) -> None:
+    Path("klines.csv").write_text(
+        "1577836800000,100.0,101.0,99.0,100.5\n1577923200000,100,101,99,100\n", encoding="utf-8"
+    )
+    answer = qtrade("fetch", "--path", "klines.csv", "--columns", "time=1577836800000,close=100.5")
+    assert (answer.code, "begins with numbers" in answer.err) == (3, True)
+
+
+def test_the_warnings_of_the_data_are_in_the_report(qtrade: Program, store: Cache) -> None:
+    raw = bars(rows=400)
+    store.write(replace(raw, frame=raw.frame.drop(raw.frame.index[[50, 51]])))
+    small = ["window.seq_len=16", "window.label_len=8", "split.train_size=160", "split.valid_size=40"]
+    settings = [
+        word for text in (*small, "split.step=100", "model=ridge", "features.set=minimal") for word in ("--set", text)
+    ]
+    answer = qtrade("train", "ACME", "--source", "yahoo", "--preset", "tiny", *settings)
+    assert answer.code == 0, answer.err
+    folder = Path(answer.out.strip().splitlines()[-1])
+    notes = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["notes"]
+    assert any(note.startswith("ACME: 'gaps' on 2 bars from 2024-02-20") for note in notes), notes
+    versions = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["data"]["versions"]
+    assert versions == {"ACME": store.entry("yahoo", "1d", "ACME").current.id}

@@ -444,18 +444,40 @@ def test_all_intraday_bars_are_those_that_yahoo_keeps(desk: Desk) -> None:
 
 
 def test_minutes_are_asked_for_a_week_at_a_time(desk: Desk) -> None:
-    first = pd.date_range("2024-05-13 13:30", periods=3, freq="1min", tz="UTC")
+    first = pd.date_range("2024-05-20 13:30", periods=3, freq="1min", tz="UTC")
     last = pd.date_range("2024-05-28 13:30", periods=3, freq="1min", tz="UTC")
     parts = [chart(stamps, meta=NEW_YORK | {"tradingPeriods": trading_periods(stamps)}) for stamps in (first, last)]
     zone, nothing = chart(openings(DAYS)), refusal("Data doesn't exist for startDate", 422)
-    # On an error status yfinance asks a second time with other cookies.
-    desk.server.first = [zone, parts[0], nothing, nothing, parts[1]]
+    # On an error status yfinance asks a second time with other cookies. The first week was before the first trade.
+    desk.server.first = [zone, nothing, nothing, parts[0], parts[1]]
     raw = desk.fetch(interval="1m", start="2024-05-11")
     assert list(raw.frame.index) == [*first, *last]
     asked = [[int(bars[name][0]) for name in ("period1", "period2")] for bars in desk.server.charts[1:]]
     spans = list(dict.fromkeys(map(tuple, asked)))
     cuts = [pd.Timestamp(day).timestamp() for day in ("2024-05-11", "2024-05-18", "2024-05-25", LATER)]
     assert spans == list(pairwise(cuts))
+
+
+def test_a_week_that_is_missing_between_others_is_no_answer(desk: Desk) -> None:
+    first = pd.date_range("2024-05-13 13:30", periods=3, freq="1min", tz="UTC")
+    last = pd.date_range("2024-05-28 13:30", periods=3, freq="1min", tz="UTC")
+    parts = [chart(stamps, meta=NEW_YORK | {"tradingPeriods": trading_periods(stamps)}) for stamps in (first, last)]
+    zone, nothing = chart(openings(DAYS)), refusal("Data doesn't exist for startDate", 422)
+    desk.server.first = [zone, parts[0], nothing, nothing, parts[1]]
+    assert "gives no 1m bars" in desk.error(interval="1m", start="2024-05-11").what
+
+
+def test_a_live_bar_without_a_price_is_no_missing_one(desk: Desk) -> None:
+    desk.server.answer = chart(openings(DAYS), close=[100.0, 101.0, 102.0, 103.0, None])
+    raw = desk.fetch(now="2024-03-08 20:00")
+    assert (len(raw.frame), raw.findings) == (4, ())
+
+
+def test_longer_bars_are_asked_for_to_the_end_of_their_period(desk: Desk) -> None:
+    desk.server.answer = chart(openings(["2024-03-04", "2024-03-11"]))
+    desk.fetch(interval="1wk", start="2024-03-04", end="2024-03-13")
+    last = pd.Timestamp(int(desk.server.charts[-1]["period2"][0]), unit="s", tz="UTC").tz_convert("America/New_York")
+    assert last == pd.Timestamp("2024-03-18", tz="America/New_York")
 
 
 def test_a_month_without_a_single_bar_is_told(desk: Desk) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ import qtrade.data.cache
 from qtrade.data.cache import Cache
 from qtrade.data.manifest import checksum
 from qtrade.data.names import key_of, safe_name
-from qtrade.data.raw import RawBars
+from qtrade.data.raw import Finding, RawBars
 from qtrade.errors import DataError, UsageError
 from qtrade.files import sha256
 from qtrade.types import PRICE_FIELDS
@@ -98,6 +99,50 @@ def test_a_version_that_comes_back_is_the_newest_again(cache: Cache) -> None:
         raw().fingerprint()[:12],
     ]
     assert cache.read("yahoo", "1d", "ACME", raw(close=20.0).fingerprint()).frame["close"].iloc[0] == 20.0
+
+
+def test_a_rewrite_that_is_taken_back_loses_no_version(cache: Cache) -> None:
+    history = [raw(rows=4), raw(rows=6), raw(close=20.0, rows=6), raw(rows=6), raw(rows=8)]
+    for one in history:
+        cache.write(one)
+    for one in history:
+        assert cache.read("yahoo", "1d", "ACME", one.fingerprint()).fingerprint() == one.fingerprint()
+
+
+def test_every_version_has_its_own_findings_and_facts(cache: Cache) -> None:
+    seen = Finding("duplicates", "error", 1, "2024-01-02 00:00:00+00:00", "2024-01-02 00:00:00+00:00", "two rows")
+    bad = replace(raw(), findings=(seen,), facts={"since": None})
+    cache.write(bad)
+    cache.write(raw(close=20.0))
+    assert cache.read("yahoo", "1d", "ACME").findings == ()
+    former = cache.read("yahoo", "1d", "ACME", bad.fingerprint())
+    assert (former.findings, former.facts) == ((seen,), {"since": None})
+
+
+def test_damaged_bars_cost_no_version_that_has_a_file_of_its_own(cache: Cache) -> None:
+    first = raw()
+    path = cache.write(first)
+    cache.write(raw(close=20.0))
+    path.write_bytes(b"half")
+    cache.write(raw(close=30.0))
+    assert cache.read("yahoo", "1d", "ACME").frame["close"].iloc[0] == 30.0
+    assert cache.read("yahoo", "1d", "ACME", first.fingerprint()).fingerprint() == first.fingerprint()
+
+
+def test_versions_can_be_read_after_a_crash(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = [raw(rows=4), raw(rows=6)]
+    for one in history:
+        cache.write(one)
+
+    def crash(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(qtrade.data.cache, "write_manifest", crash)
+        with pytest.raises(KeyboardInterrupt):
+            cache.write(raw(close=20.0))
+    for one in history:
+        assert cache.read("yahoo", "1d", "ACME", one.fingerprint()).fingerprint() == one.fingerprint()
 
 
 def test_a_version_that_is_not_there_is_a_usage_error(cache: Cache) -> None:
@@ -308,7 +353,7 @@ def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
 def test_an_entry_in_use_is_not_waited_for_without_end(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     path = cache.write(raw())
     monkeypatch.setattr(qtrade.data.cache, "_LOCK_SECONDS", 0.05)
-    with FileLock(path.with_suffix(".lock")), pytest.raises(UsageError, match="is in use"):
+    with FileLock(path.with_suffix(".lock")), pytest.raises(DataError, match="is in use"):
         cache.write(raw(close=20.0))
     assert cache.read("yahoo", "1d", "ACME").frame["close"].iloc[0] == 10.0
 

@@ -316,6 +316,20 @@ def test_a_bad_first_answer_is_there_to_be_looked_at(cache: Cache, vendor: Vendo
     assert len(load_bars(config(accept=(check,)), cache).bars) >= 58 if check != "constant" else True
 
 
+def test_an_error_outside_the_dates_replaces_nothing_either(cache: Cache, vendor: Vendor) -> None:
+    vendor.history = {"A": raw()}
+    get(cache, config())
+
+    def split_and_spoilt(frame: pd.DataFrame) -> None:
+        split(frame)
+        put(5, "close", -5.0)(frame)
+
+    vendor.history = {"A": raw(rows=61, change=split_and_spoilt)}
+    with pytest.raises(DataError, match="gives now has errors: price"):
+        get(cache, config(start=date(2024, 2, 10)))
+    assert held(cache)["close"].min() == 100.0
+
+
 def test_a_source_that_fails_replaces_nothing(cache: Cache, vendor: Vendor) -> None:
     vendor.history = {"A": raw()}
     get(cache, config())

@@ -146,6 +146,21 @@ def test_findings_of_both_are_kept_and_counted_once() -> None:
     assert extend(stored, old).findings == stored.findings
     new = replace(old, findings=(lacking(3, 33, 35),))
     assert extend(stored, new).findings == (lacking(5, 3, 35),)
+    both = replace(old, findings=(lacking(2, 12, 35),))
+    assert extend(stored, both).findings == (lacking(3, 3, 35),)
+
+
+def test_bars_that_are_taken_back_are_named() -> None:
+    whole = market()
+    shorter = replace(whole, frame=whole.frame.drop(whole.frame.index[20:25]))
+    (finding,) = rebuild(whole, shorter).findings
+    assert (finding.check, finding.count) == ("history_dropped", 5)
+
+
+def test_a_longer_past_moves_no_return() -> None:
+    whole = market()
+    moved = compare(part(whole, 10, 40), whole)
+    assert (moved.added, moved.changed, moved.returns, moved.largest) == (10, 0, 0, 0.0)
 
 
 def test_how_far_returns_moved_is_told() -> None:

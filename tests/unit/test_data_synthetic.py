@@ -407,7 +407,7 @@ def test_a_price_that_leaves_the_range_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"bars": 8_000}, "change 8000 is not below bars 8000"),
+        ({"bars": 8_000, "change": 8_000}, "change 8000 is not below bars 8000"),
         ({"phi": 1.0}, "'phi' is not valid"),
         ({"sigma": 0.0}, "'sigma' is not valid"),
         ({"seed": -1}, "'seed' is not valid"),

@@ -17,6 +17,7 @@ from qtrade.cli import main
 from qtrade.config import load_config
 from qtrade.data.cache import Cache
 from qtrade.data.checks import CHECKS
+from qtrade.data.sources import SOURCES
 from qtrade.data.yahoo import Yahoo
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
@@ -46,12 +47,19 @@ def test_the_limits_of_yahoo_are_those_that_hold() -> None:
     assert source.earliest("1d") is None
 
 
-def test_the_source_of_ones_own_works() -> None:
+def test_the_source_of_ones_own_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = blocks("python")
     found: dict[str, Any] = {}
     exec(code, found)
     raw = found["Flat"]().fetch("A", interval="1d", start=pd.Timestamp("2021-01-01", tz="UTC"), end=None)
     assert (raw.source, raw.frame.index[0]) == ("flat", pd.Timestamp("2021-01-01", tz="UTC"))
+    (line,) = re.findall(r'`"flat": (.*),` is its line', GUIDE)
+    monkeypatch.setitem(SOURCES, "flat", eval(line, found))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["qtrade", "fetch", "A", "--source", "flat"])
+    with pytest.raises(SystemExit):
+        main()
+    assert len(Cache(Path("data_cache")).read("flat", "1d", "A").frame) == 1000
 
 
 def test_the_configuration_is_one(tmp_path: Path) -> None:
@@ -68,9 +76,13 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     close = 100.0 + np.arange(40) % 5
     table = pd.DataFrame({"Date": days, "Open": close, "High": close + 1, "Low": close - 1, "Close": close})
     table.to_csv("prices.csv", index=False)
+    Path("folder").mkdir()
+    table.to_csv("folder/CCC.csv", index=False)
+    pd.concat([table.assign(Symbol=name) for name in ("AAA", "BBB")]).to_csv("long.csv", index=False)
     hours = pd.date_range("2024-01-01", periods=24 * 21, freq="h")
-    prices = pd.DataFrame({"Zeit": hours, "Schluss": 50 + np.arange(len(hours)) % 3 / 10})
-    prices.to_csv("semicolons.csv", sep=";", decimal=",", index=False)
+    prices = 50 + np.arange(len(hours)) % 3 / 10
+    names = {"Eröffnung": prices, "Hoch": prices + 1, "Tief": prices - 1, "Schluss": prices}
+    pd.DataFrame({"Zeit": hours, **names}).to_csv("hours.csv", sep=";", decimal=",", index=False)
     ran = 0
     for line in "\n".join(blocks("sh")).splitlines():
         words = shlex.split(line, comments=True)
@@ -81,7 +93,7 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             main()
         assert not stopped.value.code, line
         ran += 1
-    assert ran == 10
+    assert ran == 12
     left = {path.name for path in Cache(Path("data_cache")).find()}
     assert {"^GSPC.parquet", "%70%72%69%63%65%73.parquet"} <= left
     assert "^IXIC.parquet" not in left
