@@ -48,7 +48,7 @@ class _TerminalProgress:
         assert self.task is not None, "start comes first"
         self.progress.update(self.task, advance=steps, note=note)
         if not err.is_terminal:
-            err.print(f"{self.title}  {note}", markup=False, highlight=False)
+            err.print(f"{self.title}  {note}", markup=False, highlight=False, soft_wrap=True)
 
     def message(self, text: str) -> None:
         """Print a line above the bars."""
