@@ -170,7 +170,8 @@ class Cache:
         if len(matching) != 1:
             raise UsageError(
                 f"{entry.symbol} has {len(matching) or 'no'} versions that begin with '{begins}'",
-                fix=f"`qtrade data vintages {shlex.quote(entry.symbol)}` lists them",
+                fix=f"`qtrade data vintages {shlex.quote(entry.symbol)}` lists them; without data.versions in the "
+                "configuration, the newest is used",
             )
         (version,) = matching.values()
         if version == entry.current:

@@ -15,14 +15,13 @@ from qtrade.data.checks import check_names
 from qtrade.data.importer import FileConfig, symbols_at
 from qtrade.data.synthetic import SyntheticConfig
 from qtrade.data.yahoo import YahooConfig
-from qtrade.errors import UsageError, nearest
 from qtrade.settings import Settings
 
 
 class DataConfig(Settings):
     """Which bars a run is about."""
 
-    source: str = "sample"
+    source: str = Field(default="sample", pattern=r"^[a-z][a-z0-9_-]{0,30}$")
     """Where bars come from: sample, yahoo, file, synthetic, or one of your own."""
     symbols: tuple[str, ...] = Field(default=("^GSPC",), min_length=1)
     """Symbols in the source's spelling; several are pooled in one model. For a file its name, for synthetic markets
@@ -48,15 +47,6 @@ class DataConfig(Settings):
     """What synthetic markets are like."""
     yahoo: YahooConfig = YahooConfig()
     """How Yahoo is asked."""
-
-    @field_validator("source")
-    @classmethod
-    def _known_source(cls, source: str) -> str:
-        from qtrade.data.sources import SOURCES  # which are made with these settings
-
-        if source not in SOURCES:
-            raise UsageError(f"there is no source '{source}'", fix=nearest(source, SOURCES))
-        return source
 
     @field_validator("interval")
     @classmethod

@@ -15,7 +15,7 @@ from qtrade.data.join import RewrittenError, compare, extend, rebuild
 from qtrade.data.load import usable
 from qtrade.data.quality import errors
 from qtrade.data.raw import Feed, RawBars, Source, SourceBusyError
-from qtrade.data.sources import SOURCES
+from qtrade.data.sources import make_source
 from qtrade.data.verify import write_report
 from qtrade.errors import DataError, PartialError, QtradeError, UsageError
 from qtrade.progress import Progress
@@ -63,7 +63,7 @@ def fetch(config: DataConfig, *, cache: Cache, progress: Progress) -> FetchRepor
     UsageError
         If the source has no bars of this interval, or the cache cannot be written to.
     """
-    source = SOURCES[config.source](config, progress)
+    source = make_source(config, progress)
     saved: list[Path] = []
     failed: dict[str, QtradeError] = {}
     busy: SourceBusyError | None = None

@@ -10,6 +10,7 @@ from qtrade.data.raw import Source
 from qtrade.data.sample import Sample
 from qtrade.data.synthetic import Synthetic
 from qtrade.data.yahoo import Yahoo
+from qtrade.errors import UsageError, nearest
 from qtrade.progress import Progress
 
 SOURCES: dict[str, Callable[[DataConfig, Progress], Source]] = {
@@ -19,3 +20,16 @@ SOURCES: dict[str, Callable[[DataConfig, Progress], Source]] = {
     "synthetic": lambda config, progress: Synthetic(config.synthetic),
 }
 """How each source is made."""
+
+
+def make_source(config: DataConfig, progress: Progress) -> Source:
+    """Make the source that a configuration names.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    if config.source not in SOURCES:
+        raise UsageError(f"there is no source '{config.source}'", fix=nearest(config.source, SOURCES))
+    return SOURCES[config.source](config, progress)

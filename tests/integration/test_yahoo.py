@@ -29,7 +29,7 @@ import yfinance.data
 import yfinance.scrapers.history
 
 from qtrade.data import fetch as fetching
-from qtrade.data import yahoo
+from qtrade.data import sources, yahoo
 from qtrade.data.cache import Cache
 from qtrade.data.config import DataConfig
 from qtrade.data.fetch import FetchReport
@@ -638,7 +638,7 @@ class Shop:
 
     def fetch(self, *symbols: str, now: str = LATER) -> FetchReport:
         source = self.desk.source(now)
-        self.monkeypatch.setattr(fetching, "SOURCES", {"yahoo": lambda config, progress: source})
+        self.monkeypatch.setattr(sources, "SOURCES", {"yahoo": lambda config, progress: source})
         config = DataConfig(source="yahoo", symbols=symbols or ("ACME",))
         return fetching.fetch(config, cache=self.cache, progress=Silent())
 

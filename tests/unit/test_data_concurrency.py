@@ -47,6 +47,7 @@ from pathlib import Path
 import pandas as pd
 
 from qtrade.data import fetch as fetching
+from qtrade.data import sources
 from qtrade.data.cache import Cache
 from qtrade.data.config import DataConfig
 from qtrade.data.raw import RAW_FIELDS, RawBars
@@ -78,7 +79,7 @@ class Vendor:
 
 for turn in range(5):
     vendor = Vendor(60 + 8 * turn + worker)
-    fetching.SOURCES = {"yahoo": lambda config, progress: vendor}
+    sources.SOURCES = {"yahoo": lambda config, progress: vendor}
     config = DataConfig(source="yahoo", symbols=("A", f"OWN{worker}"))
     fetching.fetch(config, cache=Cache(Path(sys.argv[1])), progress=Silent()).require_all()
 """

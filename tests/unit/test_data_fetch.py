@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qtrade.data import fetch as fetching
+from qtrade.data import sources
 from qtrade.data.cache import Cache
 from qtrade.data.config import DataConfig
 from qtrade.data.fetch import OVERLAP, fetch
@@ -75,7 +75,7 @@ class Vendor:
 @pytest.fixture
 def vendor(monkeypatch: pytest.MonkeyPatch) -> Vendor:
     vendor = Vendor()
-    monkeypatch.setattr(fetching, "SOURCES", {"yahoo": lambda config, progress: vendor})
+    monkeypatch.setattr(sources, "SOURCES", {"yahoo": lambda config, progress: vendor})
     return vendor
 
 
@@ -357,6 +357,12 @@ def test_a_cache_that_cannot_be_written_stops_the_fetch(tmp_path: Path, vendor: 
     vendor.history = {"A": raw()}
     with pytest.raises(UsageError, match="cannot write to"):
         fetch(config(), cache=Cache(tmp_path / "data_cache"), progress=Silent())
+
+
+def test_a_source_that_is_not_there_names_the_nearest(cache: Cache) -> None:
+    with pytest.raises(UsageError, match="there is no source 'yaho'") as caught:
+        fetch(DataConfig(source="yaho"), cache=cache, progress=Silent())
+    assert "did you mean 'yahoo'?" in caught.value.fix
 
 
 def test_an_interval_the_source_lacks_stops_the_fetch(cache: Cache) -> None:

@@ -236,7 +236,7 @@ def test_a_symbol_never_fetched_names_the_command(cache: Cache) -> None:
     ("values", "message"),
     [
         ({"interval": "1hour"}, "unknown interval '1hour'"),
-        ({"source": "yaho"}, "there is no source 'yaho'"),
+        ({"source": "../x"}, "'source' is not valid"),
         ({"symbols": ()}, "'symbols' is not valid"),
         ({"symbols": ("A", "A")}, "a symbol is named twice"),
         ({"symbols": ("",)}, "a symbol is 1 to 50 printable ASCII characters without spaces"),
