@@ -183,7 +183,7 @@ def train_obvious(options: argparse.Namespace) -> list[tuple[float, float]]:
             optimiser.zero_grad()
             loss = nn.functional.mse_loss(network(past, marks_past, marks_future), label)
             losses.append(loss.item())
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimiser.step()
         epochs.append((time.perf_counter() - started, statistics.fmean(losses)))
     return epochs

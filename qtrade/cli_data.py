@@ -107,6 +107,7 @@ def verify(
     """
     from qtrade.data.cache import Cache
     from qtrade.data.names import key_of
+    from qtrade.data.raw import Finding
     from qtrade.data.verify import report_path, write_report
 
     store = Cache(cache)
@@ -125,15 +126,7 @@ def verify(
             try:
                 findings = [finding.to_dict() for finding in store.visit(*key, write_report)]
             except DataError as error:
-                fault = {
-                    "check": "file",
-                    "severity": "error",
-                    "count": 1,
-                    "first": "",
-                    "last": "",
-                    "example": error.what,
-                }
-                findings = [fault]
+                findings = [Finding("file", "error", 1, "", "", error.what).to_dict()]
             rows += [{**row, **finding} for finding in findings]
             if any(finding["severity"] == "error" for finding in findings):
                 bad.append(key[2])
@@ -143,7 +136,7 @@ def verify(
     elif rows:
         shown = [{**row, "first": row["first"][:10]} for row in rows]
         told_apart = len({key[:2] for key in keys}) > 1
-        print_records(shown, as_json, hidden=("last",) if told_apart else ("source", "interval", "last"))
+        print_records(shown, as_json=False, hidden=("last",) if told_apart else ("source", "interval", "last"))
     else:
         out.print(f"{len(keys)} checked, nothing found" if keys else f"the cache {cache} is empty")
     if not as_json:
@@ -190,11 +183,9 @@ def vintages(
         try:
             raw = store.read(*key, version.fingerprint)
         except QtradeError as error:
-            rows.append(
-                {**row, "added": 0, "removed": 0, "changed": 0, "moved": 0, "largest bp": 0.0, "at": error.what}
-            )
+            rows.append({**row, **dict.fromkeys(MOVES, 0), "at": error.what})
             continue
-        moved = compare(before, raw) if before else compare(raw, raw)
+        moved = compare(raw if before is None else before, raw)
         counts = (moved.added, moved.removed, moved.changed, moved.returns, round(moved.largest, 2))
         rows.append({**row, **dict(zip(MOVES, counts, strict=True)), "at": _day(moved.at)})
         before = raw

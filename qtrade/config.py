@@ -134,7 +134,12 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
     tree = deepcopy(written)
     for text in overrides:
         _assign(tree, text)
-    tree = _merged(tree, _given(values))
+    given = _given(values)
+    tree = _merged(tree, given)
+    chosen = given.get("data", {}).get("symbols")
+    if chosen and "versions" in written.get("data", {}):
+        # A run's file names versions of its own symbols; those of others than were asked for are no mistake.
+        tree["data"]["versions"] = {key: value for key, value in tree["data"]["versions"].items() if key in chosen}
     if "preset" in written and tree["preset"] != written["preset"]:
         raise UsageError(
             f"{path} is of preset '{written['preset']}'; asking for '{tree['preset']}' would only relabel it",

@@ -20,7 +20,7 @@ import pandas as pd
 
 from qtrade.errors import IntegrityError, UsageError, nearest
 from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts
-from qtrade.user_code import UserFile
+from qtrade.user_code import UserFile, check_table
 
 ParamValue = bool | int | float | str
 
@@ -173,14 +173,7 @@ def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts) -> pd.Dat
         weights = strategy.instance.weights(*given)
 
     fix = f"correct 'weights' in {strategy.path}"
-    if not isinstance(weights, pd.DataFrame):
-        raise UsageError(f"strategy '{strategy.name}' returned {type(weights).__name__}, not a DataFrame", fix=fix)
-    if not (weights.index.equals(bars.index) and tuple(map(str, weights.columns)) == bars.symbols):
-        raise UsageError(
-            f"the weights of strategy '{strategy.name}' do not have the index and symbols of the bars",
-            why=f"wanted {_describe(bars.close)}; got {_describe(weights)}",
-            fix=f"{fix}: end with .reindex(index=bars.index, columns=bars.symbols)",
-        )
+    weights = check_table(weights, bars, f"the weights of strategy '{strategy.name}'", fix=fix)
     try:
         values = weights.to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -257,11 +250,6 @@ def _same(strategy: LoadedStrategy, before: pd.DataFrame, after: pd.DataFrame, w
             why=f"{why}, so a backtest of it means nothing",
             fix=f"decide row t of {strategy.path} from rows up to t, and seed anything random",
         )
-
-
-def _describe(frame: pd.DataFrame) -> str:
-    start = f" from {frame.index[0]}" if len(frame) else ""
-    return f"{len(frame)} rows of {', '.join(map(str, frame.columns))}{start}"
 
 
 def _without_future(bars: Bars, forecasts: Forecasts, cut: int) -> tuple[Bars, Forecasts]:

@@ -18,8 +18,8 @@ from rich.text import Text
 out = Console()
 err = Console(stderr=True)
 
-
 _SHORT = 20
+"""Letters up to which a cell is not broken."""
 
 
 class _TerminalProgress:

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import pandas as pd
+
 from qtrade.errors import QtradeError, UsageError
+from qtrade.types import Bars
 
 
 @dataclass(frozen=True)
@@ -100,3 +103,32 @@ class UserFile:
         if not number or number > len(lines):
             return str(self.path)
         return f"{self.path}, line {number}: {lines[number - 1].strip()}"
+
+
+def check_table(given: Any, bars: Bars, what: str, *, fix: str) -> pd.DataFrame:
+    """Return what a user's function gave, if it is a DataFrame on the index and symbols of the bars.
+
+    Parameters
+    ----------
+    what, fix
+        What it is, and what to do about it, for messages.
+
+    Raises
+    ------
+    UsageError
+        If it is something else.
+    """
+    if not isinstance(given, pd.DataFrame):
+        raise UsageError(f"{what}: a DataFrame is wanted, not {type(given).__name__}", fix=fix)
+    if not (given.index.equals(bars.index) and tuple(map(str, given.columns)) == bars.symbols):
+        raise UsageError(
+            f"{what}: index and symbols are not those of the bars",
+            why=f"wanted {_describe(bars.close)}; got {_describe(given)}",
+            fix=f"{fix}: end with .reindex(index=bars.index, columns=bars.symbols)",
+        )
+    return given
+
+
+def _describe(frame: pd.DataFrame) -> str:
+    start = f" from {frame.index[0]}" if len(frame) else ""
+    return f"{len(frame)} rows of {', '.join(map(str, frame.columns))}{start}"

@@ -35,13 +35,13 @@ class FetchReport:
         """Raise the failure if there is one: the error itself if nothing was saved, else `PartialError`."""
         if not self.failed:
             return
-        errors = list(self.failed.values())
-        if not self.saved and len(errors) == 1:
-            raise errors[0]
+        failures = list(self.failed.values())
+        if not self.saved and len(failures) == 1:
+            raise failures[0]
         told = {symbol: error.what.removeprefix(f"{symbol}: ") for symbol, error in self.failed.items()}
         why = "\n       ".join(f"{symbol}: {what}" for symbol, what in told.items())
         if not self.saved:
-            raise DataError("no symbol could be fetched", why=why, fix=errors[0].fix)
+            raise DataError("no symbol could be fetched", why=why, fix=failures[0].fix)
         raise PartialError(
             f"{len(self.failed)} of {len(self.failed) + len(self.saved)} symbols could not be fetched",
             why=why,

@@ -25,6 +25,7 @@ from qtrade.calendars import (
 )
 from qtrade.data.adjusted import implied_dividends
 from qtrade.data.columns import SPELLINGS
+from qtrade.data.defects import without
 from qtrade.data.names import safe_name
 from qtrade.data.raw import RAW_FIELDS, Finding, RawBars, Severity, between
 from qtrade.data.stamps import Times, check_steps, localised, read_times
@@ -326,20 +327,15 @@ def _in_order(frame: pd.DataFrame, table: Table) -> tuple[pd.DataFrame, list[Fin
 
 
 def _priced(frame: pd.DataFrame, file: str) -> tuple[pd.DataFrame, list[Finding]]:
-    """Leave out rows that lack a price; their dividends and splits show in the price of the next one, so move there."""
+    """Leave out rows that lack a price."""
     keep = frame[list(PRICE_FIELDS)].notna().all(axis=1).to_numpy()
     if keep.all():
         return frame, []
     if not keep.any():
         raise DataError(f"{file} has no row with all its prices", fix="choose other columns: --columns open=,close=...")
-    kept = frame[keep].copy()
-    owner: IntArray = np.cumsum(keep) - keep  # position among the kept rows of the next one, or of the row itself
-    ratio = np.ones(len(kept) + 1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        kept["dividends"] = np.bincount(owner, weights=frame["dividends"], minlength=len(ratio))[:-1]
-        np.multiply.at(ratio, owner, frame["splits"].replace(0.0, 1.0).to_numpy())
-    kept["splits"] = np.where(ratio == 1, 0.0, ratio)[:-1]
-    return kept, [_finding("missing_price", "warning", frame.index[~keep], "this row lacks a price; it was left out")]
+    return without(frame, np.flatnonzero(~keep)), [
+        _finding("missing_price", "warning", frame.index[~keep], "this row lacks a price; it was left out")
+    ]
 
 
 def _told(frame: pd.DataFrame, theirs: Mapping[str, str]) -> list[Finding]:

@@ -7,7 +7,6 @@ bars are added. Where they do not, the stored history cannot be trusted and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,10 +132,6 @@ class Moved:
     returns: int
     largest: float
     at: str
-
-    def to_dict(self) -> Mapping[str, Any]:
-        """Return plain values."""
-        return self.__dict__
 
 
 def compare(before: RawBars, after: RawBars) -> Moved:

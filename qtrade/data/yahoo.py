@@ -12,62 +12,19 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from qtrade.calendars import ALWAYS, CURRENCIES, INTERVALS, INTRADAY, LONGER_THAN_A_DAY, known_stamps
+from qtrade.data.defects import without
+from qtrade.data.exchanges import EXCHANGES
 from qtrade.data.raw import RAW_FIELDS, Finding, RawBars, SourceBusyError, between
 from qtrade.data.throttle import TokenBucket
 from qtrade.errors import DataError, UsageError, nearest
 from qtrade.progress import Progress, Silent
 from qtrade.settings import Settings
 from qtrade.types import PRICE_FIELDS
-
-# What an exchange is called in Yahoo's metadata, by the calendar it trades on. A wrong calendar would place forecasts
-# on days without trade and nobody would notice, so what is not listed is refused, not guessed.
-_CODES = {
-    "ASEX": "ATH",
-    "BVMF": "SAO",
-    "XAMS": "AMS",
-    "XASX": "ASX",
-    "XBKK": "SET",
-    "XBOM": "BSE NSI",
-    "XBRU": "BRU",
-    "XBUD": "BUD",
-    "XCSE": "CPH",
-    "XDUB": "ISE",
-    "XETR": "GER",
-    "XFRA": "FRA",
-    "XHEL": "HEL",
-    "XHKG": "HKG",
-    "XIDX": "JKT",
-    "XIST": "IST",
-    "XJSE": "JNB",
-    "XKLS": "KLS",
-    "XKRX": "KSC KOE",
-    "XLIS": "LIS",
-    "XLON": "LSE IOB FGI",
-    "XMAD": "MCE",
-    "XMEX": "MEX",
-    "XMIL": "MIL",
-    "XNYS": "NMS NGM NCM NAS NIM NYQ PCX ASE BTS PNK OQB OQX SNP DJI CXI WCB",
-    "XNZE": "NZE",
-    "XOSL": "OSL",
-    "XPAR": "PAR",
-    "XPRA": "PRA",
-    "XSES": "SES",
-    "XSHG": "SHH SHZ",
-    "XSTO": "STO",
-    "XSWX": "EBS",
-    "XTAE": "TLV",
-    "XTAI": "TAI TWO",
-    "XTKS": "JPX OSA",
-    "XTSE": "TOR VAN NEO CNQ",
-    "XWAR": "WSE",
-    "XWBO": "VIE",
-}
-EXCHANGES: Mapping[str, str] = {code: calendar for calendar, codes in _CODES.items() for code in codes.split()}
-"""Calendar of every exchange code of Yahoo's that is known here."""
 
 # Yahoo shows many exchanges up to 20 minutes late and corrects the last bars for a while.
 _SETTLING = pd.Timedelta(minutes=30)
@@ -328,7 +285,7 @@ def _calendar(symbol: str, facts: Mapping[str, Any]) -> str:
         raise DataError(
             f"{symbol}: Yahoo's exchange '{code}' ({facts.get('fullExchangeName', 'no name')}) has no calendar here",
             why="without one nobody can tell which bars come next",
-            fix="choose a listing on another exchange, or add the code to _CODES in qtrade/data/yahoo.py",
+            fix="choose a listing on another exchange, or add the code to _CODES in qtrade/data/exchanges.py",
         )
     return EXCHANGES[code]
 
@@ -345,17 +302,13 @@ def _stamped(table: pd.DataFrame, interval: str) -> pd.DataFrame:
 
 
 def _without_gaps(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
-    """Leave out bars that lack a price; their dividends and splits show in the price of the next one, so move there."""
-    whole = frame[list(PRICE_FIELDS)].notna().all(axis=1)
-    if whole.all():
+    """Leave out bars that lack a price."""
+    rows = np.flatnonzero(frame[list(PRICE_FIELDS)].isna().any(axis=1))
+    if len(rows) == 0:
         return frame, ()
-    owner = pd.Series(frame.index.where(whole), index=frame.index).bfill()
-    kept = frame[whole].copy()
-    kept["dividends"] = frame["dividends"].groupby(owner).sum()
-    kept["splits"] = frame["splits"].replace(0.0, 1.0).groupby(owner).prod().replace(1.0, 0.0)
-    lost = frame.index[~whole]
+    lost = frame.index[rows]
     example = "Yahoo gave no price for this bar; it was left out"
-    return kept, (Finding("missing_price", "warning", len(lost), str(lost[0]), str(lost[-1]), example),)
+    return without(frame, rows), (Finding("missing_price", "warning", len(lost), str(lost[0]), str(lost[-1]), example),)
 
 
 def _end(stamp: pd.Timestamp, interval: str, calendar: str, zone: str) -> pd.Timestamp:

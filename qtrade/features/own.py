@@ -7,11 +7,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from qtrade.errors import UsageError
 from qtrade.types import Bars, Float64Array, IntArray
-from qtrade.user_code import UserFile
+from qtrade.user_code import UserFile, check_table
 
 FEATURES_EXAMPLE = '''\
 import numpy as np
@@ -129,23 +128,11 @@ def _where(file: UserFile, function: Any) -> str:
 
 def _table(bars: Bars, given: Any, what: str, fix: str) -> Float64Array:
     """Take (T, S) numbers out of a DataFrame on the index and symbols of the bars."""
-    if not isinstance(given, pd.DataFrame):
-        raise UsageError(f"{what} is a {type(given).__name__}, not a DataFrame", fix=fix)
-    if not (given.index.equals(bars.index) and tuple(map(str, given.columns)) == bars.symbols):
-        raise UsageError(
-            f"{what} does not have the index and symbols of the bars",
-            why=f"wanted {_describe(bars.close)}; got {_describe(given)}",
-            fix=f"{fix}; end with .reindex(index=bars.index, columns=bars.symbols)",
-        )
-    for symbol, kind in given.dtypes.items():
+    frame = check_table(given, bars, what, fix=fix)
+    for symbol, kind in frame.dtypes.items():
         if kind.kind not in "biuf":
             raise UsageError(f"{what} holds {kind} for {symbol}, not numbers", fix=fix)
-    return given.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _describe(frame: pd.DataFrame) -> str:
-    start = f" from {frame.index[0]}" if len(frame) else ""
-    return f"{len(frame)} rows of {', '.join(map(str, frame.columns))}{start}"
+    return frame.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _warmup(columns: Mapping[str, Float64Array], file: UserFile, module: ModuleType) -> int:

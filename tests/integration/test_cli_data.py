@@ -159,6 +159,17 @@ def test_vintages_tell_how_far_returns_moved(qtrade: Program, store: Cache) -> N
     assert rows[2]["at"] == "2024-02-29"
 
 
+def test_a_vintage_that_cannot_be_read_is_listed_with_what_is_wrong(qtrade: Program, store: Cache) -> None:
+    first = bars()
+    path = store.write(first)
+    store.write(bars(close=200.0 + np.arange(60)))
+    path.with_name(f"ACME.{first.fingerprint()[:12]}.parquet").unlink()
+    answer = qtrade("data", "vintages", "ACME", "--json")
+    assert (answer.code, [row["bars"] for row in answer.json]) == (0, [60, 60])
+    assert "is missing" in answer.json[0]["at"]
+    assert qtrade("data", "vintages", "ACME").code == 0
+
+
 def test_removing_asks_first(qtrade: Program, store: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write(bars())
     monkeypatch.setattr("typer.confirm", lambda *words, **options: (_ for _ in ()).throw(SystemExit(1)))

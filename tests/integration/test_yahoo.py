@@ -32,9 +32,10 @@ from qtrade.data import fetch as fetching
 from qtrade.data import sources, yahoo
 from qtrade.data.cache import Cache
 from qtrade.data.config import DataConfig
+from qtrade.data.exchanges import EXCHANGES
 from qtrade.data.fetch import FetchReport
 from qtrade.data.raw import RAW_FIELDS, RawBars, SourceBusyError
-from qtrade.data.yahoo import EXCHANGES, Yahoo, YahooConfig
+from qtrade.data.yahoo import Yahoo, YahooConfig
 from qtrade.errors import DataError, PartialError, UsageError
 from qtrade.progress import Silent
 
@@ -379,7 +380,7 @@ def test_an_exchange_without_a_calendar_is_named(desk: Desk) -> None:
     desk.server.answer = chart(openings(DAYS), meta=NEW_YORK | {"exchangeName": "XYZ", "fullExchangeName": "Xyzzy"})
     error = desk.error()
     assert error.what == "ACME: Yahoo's exchange 'XYZ' (Xyzzy) has no calendar here"
-    assert "_CODES in qtrade/data/yahoo.py" in error.fix
+    assert "_CODES in qtrade/data/exchanges.py" in error.fix
     assert len(desk.server.charts) == 2
 
 

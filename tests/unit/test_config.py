@@ -133,6 +133,16 @@ def test_a_file_of_another_preset_is_not_relabelled(tmp_path: Path) -> None:
             load_config(path, overrides, preset=preset)
 
 
+def test_other_symbols_than_those_of_a_file_leave_its_versions_behind(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    text = '[data]\nsymbols = ["A", "B"]\nversions = { A = "1a", B = "2b" }\n'
+    path.write_text(text, encoding="utf-8")
+    assert load_config(path).data.versions == {"A": "1a", "B": "2b"}
+    assert load_config(path, data={"symbols": ["B", "C"]}).data.versions == {"B": "2b"}
+    with pytest.raises(UsageError, match="versions names 'C'"):
+        load_config(path, ["data.versions.C=3c"])
+
+
 def test_an_unknown_preset_is_named() -> None:
     with pytest.raises(UsageError, match=r"'preset' is not valid.*'tiny', 'small', 'base' or 'paper'.*'huge'"):
         load_config(None, [], preset="huge")

@@ -258,8 +258,8 @@ def test_a_parameter_refused_by_the_strategy_itself_shows_why(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("return flat.to_numpy()", ["returned ndarray, not a DataFrame"]),
-        ("return None", ["returned NoneType, not a DataFrame"]),
+        ("return flat.to_numpy()", ["a DataFrame is wanted, not ndarray"]),
+        ("return None", ["a DataFrame is wanted, not NoneType"]),
         ("return flat[1:]", ["wanted 60 rows of A, B from 2024-01-01", "got 59 rows of A, B from 2024-01-02"]),
         ("return flat[['B', 'A']]", ["got 60 rows of B, A", "reindex"]),
         ("return flat[:0]", ["got 0 rows of A, B"]),
