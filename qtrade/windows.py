@@ -43,6 +43,14 @@ class Rows:
         return len(self.origin)
 
 
+def every_symbol(origins: range, symbols: int) -> Rows:
+    """Return the windows of all of so many symbols at a range of origins."""
+    return Rows(
+        origin=np.repeat(np.arange(origins.start, origins.stop, origins.step, dtype=np.int64), symbols),
+        symbol=np.tile(np.arange(symbols, dtype=np.int64), len(origins)),
+    )
+
+
 def past_offsets(seq_len: int) -> IntArray:
     """(L,) bar offsets from an origin to what it may read; the last is 0, the origin itself."""
     return np.arange(-seq_len + 1, 1, dtype=np.int64)
@@ -96,11 +104,7 @@ class Samples:
 
     def rows(self, origins: range) -> Rows:
         """Return the windows of every symbol at a range of origins."""
-        symbols = self.values.shape[1]
-        return Rows(
-            origin=np.repeat(np.arange(origins.start, origins.stop, origins.step, dtype=np.int64), symbols),
-            symbol=np.tile(np.arange(symbols, dtype=np.int64), len(origins)),
-        )
+        return every_symbol(origins, self.values.shape[1])
 
     def until(self, bar: int) -> Samples:
         """Forget everything after position `bar`: what a model fitted as of that bar is given, and no more."""

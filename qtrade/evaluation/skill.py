@@ -6,8 +6,10 @@ over 90 % of the variance. Several symbols move together, so they are averaged a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from qtrade.errors import DataError
+from qtrade.evaluation.direction import Direction, at_each_origin, direction
 from qtrade.evaluation.significance import (
     detectable_ic,
     effective_size,
@@ -25,10 +28,14 @@ from qtrade.evaluation.significance import (
 )
 from qtrade.types import Float64Array, Forecasts, IntArray
 
-# Below ten labels that share no bar, the tests reject a true null in more than a tenth of all cases.
+# With ten labels that share no bar the tests reject a true null in about a tenth of all cases, with fewer in more.
 MIN_LABELS = 10
 # Forecasts closer together than this share of the label's size are one forecast, apart from rounding.
 SAME = 1e-8
+# A p-value below this decides.
+LEVEL = 0.05
+
+Answer = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Comparison:
     p
         Two-sided p-value of equal errors, by Diebold-Mariano with the HLN correction.
     p_holm
-        The same, adjusted for the number of horizons looked at.
+        The same, adjusted for the number of horizons looked at; p until they are known.
     """
 
     r2: float
@@ -69,6 +76,10 @@ class Correlation:
         Two-sided p-value of no correlation, by EWC.
     rank
         Spearman correlation, pooled in the same way.
+    p_holm
+        p, adjusted for the number of horizons looked at; NaN until they are known.
+    rank_low, rank_high, rank_p, rank_p_holm
+        Interval and p-values of the rank correlation, from products of standardised ranks; NaN where not computed.
     """
 
     ic: float
@@ -76,6 +87,44 @@ class Correlation:
     high: float
     p: float
     rank: float
+    p_holm: float = math.nan
+    rank_low: float = math.nan
+    rank_high: float = math.nan
+    rank_p: float = math.nan
+    rank_p_holm: float = math.nan
+
+
+@dataclass(frozen=True)
+class ScaledSkill:
+    """Skill where every return counts in units of the volatility known at its origin, so that calm times count too.
+
+    Attributes
+    ----------
+    vs_zero, vs_drift, correlation
+        As in `HorizonSkill`, of forecast, outcome and drift divided by s sqrt(h), where s is the volatility per bar.
+    """
+
+    vs_zero: Comparison
+    vs_drift: Comparison
+    correlation: Correlation | None
+
+
+@dataclass(frozen=True)
+class NaiveError:
+    """Error of "no change" over one horizon within a fit segment, in log return: mean absolute, root mean square.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not positive and finite.
+    """
+
+    mae: float
+    rmse: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.mae < math.inf and 0 < self.rmse < math.inf):
+            raise ValueError(f"in-sample naive errors must be positive and finite, got {self.mae} and {self.rmse}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +152,15 @@ class HorizonSkill:
         Share of outcomes inside the 80 % interval of the validation residuals; None without residuals.
     detectable_ic
         Smallest IC that so many independent forecasts would reveal (5 %, 80 % power).
+    direction
+        Right direction against luck, with its test; None where too few forecasts and labels have a sign.
+    scaled
+        The same skill in units of volatility; None where no volatility was given.
+    mase, rmsse
+        MAE and RMSE over the error of "no change" on this horizon in the fit segment (Hyndman & Koehler 2006): above
+        1, the model errs more than no change did there. None where no such error was given.
+    answer
+        What `answers` says about this horizon.
     """
 
     horizon: int
@@ -119,35 +177,51 @@ class HorizonSkill:
     naive_rmse: float
     coverage80: float | None
     detectable_ic: float
+    direction: Direction | None = None
+    scaled: ScaledSkill | None = None
+    mase: float | None = None
+    rmsse: float | None = None
+    answer: Answer = "INCONCLUSIVE"
 
     @property
     def vs_best(self) -> Comparison:
         """Comparison with the naive forecast of the smaller error. Skill is more: a gain over both beyond chance."""
         return min(self.vs_zero, self.vs_drift, key=lambda comparison: comparison.r2)
 
-    def to_dict(self) -> dict[str, int | float | None]:
-        """Return plain values that JSON can hold, with the unit in each name that has one."""
-        ic = self.correlation
-        return {
+    def to_dict(self) -> dict[str, int | float | str | None]:
+        """Return plain values that JSON can hold, with the unit in each name that has one; the names never vary."""
+        scaled = self.scaled or ScaledSkill(_NO_COMPARISON, _NO_COMPARISON, None)
+        values: dict[str, int | float | str | None] = {
             "horizon_bars": self.horizon,
+            "answer": self.answer,
             "origins": self.origins,
             "n_eff": self.n_eff,
-            **_comparison_dict("zero", self.vs_zero),
-            **_comparison_dict("drift", self.vs_drift),
-            "ic": ic.ic if ic else None,
-            "ic_low95": ic.low if ic else None,
-            "ic_high95": ic.high if ic else None,
-            "ic_p": ic.p if ic else None,
-            "rank_ic": ic.rank if ic else None,
+            **_comparison_dict("r2_vs_zero", self.vs_zero),
+            **_comparison_dict("r2_vs_drift", self.vs_drift),
+            **_correlation_dict("", self.correlation),
             "right_direction_share": self.right_direction,
             "up_share": self.up_share,
+            **(self.direction or _NO_DIRECTION).to_dict(),
             "mae_log_return": self.mae,
             "rmse_log_return": self.rmse,
             "naive_mae_log_return": self.naive_mae,
             "naive_rmse_log_return": self.naive_rmse,
+            "mase_ratio": self.mase,
+            "rmsse_ratio": self.rmsse,
             "coverage80_share": self.coverage80,
             "detectable_ic": self.detectable_ic,
+            **_comparison_dict("scaled_r2_vs_zero", scaled.vs_zero),
+            **_comparison_dict("scaled_r2_vs_drift", scaled.vs_drift),
+            **_correlation_dict("scaled_", scaled.correlation),
         }
+        return {
+            name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()
+        }
+
+
+_NO_COMPARISON = Comparison(*[math.nan] * 5)
+_NO_CORRELATION = Correlation(*[math.nan] * 5)
+_NO_DIRECTION = Direction(*[math.nan] * 9)
 
 
 def skill(
@@ -155,6 +229,9 @@ def skill(
     actual: Float64Array,
     drift: Float64Array,
     horizons: Sequence[int] = (1, 6, 12, 24),
+    *,
+    scale: Float64Array | None = None,
+    naive_scale: Mapping[int, NaiveError] | None = None,
 ) -> tuple[HorizonSkill, ...]:
     """Measure forecasts against what happened.
 
@@ -169,6 +246,10 @@ def skill(
     horizons
         Bars ahead, in the order to report. Those beyond the path, and those with fewer than `MIN_LABELS` labels that
         do not overlap (``MIN_LABELS * h`` origins), are left out.
+    scale
+        (N,) volatility per bar known at each origin, positive, in log return; None leaves out the scaled scores.
+    naive_scale
+        Errors of "no change" in a fit segment by horizon, from `naive_errors`; horizons without one get no MASE.
 
     Raises
     ------
@@ -180,6 +261,8 @@ def skill(
         raise ValueError(f"actual {actual.shape} and drift {drift.shape} do not fit paths {forecasts.path.shape}")
     if not np.isfinite(drift).all():
         raise ValueError("drift must be finite at every origin")
+    if scale is not None and (scale.shape != (rows,) or not (np.isfinite(scale) & (scale > 0)).all()):
+        raise ValueError(f"scale must be positive and finite, one for each of the {rows} rows")
     if pd.MultiIndex.from_arrays([forecasts.origin, forecasts.symbol]).has_duplicates:
         raise ValueError("there are several forecasts of one symbol at one origin; average them with seed_mean()")
     predicted, happened = forecasts.cumulative(), np.cumsum(actual, axis=1)
@@ -195,14 +278,76 @@ def skill(
             horizon=horizon,
             time=np.unique(forecasts.origin[keep].asi8, return_inverse=True)[1].astype(np.int64),
             symbol=pd.factorize(forecasts.symbol[keep])[0].astype(np.int64),
+            predicted=predicted[keep, step],
             actual=happened[keep, step],
             drift=horizon * drift[keep],
         )
-        inside = None
+        one = _horizon_skill(labels)
         if low is not None and high is not None:
             inside = (low[keep, step] <= labels.actual) & (labels.actual <= high[keep, step])
-        found.append(_horizon_skill(labels, predicted[keep, step], inside))
-    return _adjusted(found)
+            one = replace(one, coverage80=float(inside.mean()))
+        if scale is not None:
+            one = replace(one, scaled=_scaled_skill(labels, scale[keep] * math.sqrt(horizon)))
+        if naive_scale is not None and horizon in naive_scale:
+            in_sample = naive_scale[horizon]
+            one = replace(one, mase=one.mae / in_sample.mae, rmsse=one.rmse / in_sample.rmse)
+        found.append(one)
+    return _judged(found)
+
+
+def naive_errors(returns: Float64Array, horizons: Sequence[int] = (1, 6, 12, 24)) -> dict[int, NaiveError]:
+    """Measure how far prices moved within a fit segment: the error there of forecasting no change.
+
+    Parameters
+    ----------
+    returns
+        (T, S) log returns of the bars of one fit segment, and of none after it; NaN where not known. Symbols are
+        pooled, as they are in the MAE and RMSE that these errors scale.
+    horizons
+        Bars ahead; those longer than the segment are left out.
+
+    Raises
+    ------
+    DataError
+        If no price of the segment moved.
+    """
+    found = {}
+    for horizon in horizons:
+        if horizon > len(returns):
+            continue
+        moves = np.lib.stride_tricks.sliding_window_view(returns, horizon, axis=0).sum(axis=-1)
+        moves = moves[np.isfinite(moves)]
+        if not moves.any():
+            raise DataError(
+                f"no price moved over {horizon} bars in the fit segment, so nothing can be measured in its moves",
+                why=f"{len(moves)} returns of this length are known there, and all are zero",
+                fix="check the data, or start the training period later",
+            )
+        found[horizon] = NaiveError(mae=float(np.abs(moves).mean()), rmse=float(np.sqrt(np.mean(moves**2))))
+    return found
+
+
+def better_than_both(skills: Sequence[HorizonSkill]) -> tuple[float, ...]:
+    """P-values of beating "no change" and "drift" alike: the larger of the two, adjusted for the horizons by Holm."""
+    return holm([max(one.vs_zero.p, one.vs_drift.p) for one in skills])
+
+
+def answers(skills: Sequence[HorizonSkill]) -> tuple[Answer, ...]:
+    """Judge each horizon, given all horizons looked at.
+
+    ``PASS`` where the model beats both naive forecasts (`better_than_both`) at 5 % and the 95 % interval of its IC
+    lies above zero; ``FAIL`` where it is worse than one of them at 5 %, adjusted for the horizons; else
+    ``INCONCLUSIVE``.
+    """
+    found: list[Answer] = []
+    for one, p in zip(skills, better_than_both(skills), strict=True):
+        if p < LEVEL and one.vs_best.r2 > 0 and one.correlation is not None and one.correlation.low > 0:
+            found.append("PASS")
+        elif any(naive.p_holm < LEVEL and naive.r2 < 0 for naive in (one.vs_zero, one.vs_drift)):
+            found.append("FAIL")
+        else:
+            found.append("INCONCLUSIVE")
+    return tuple(found)
 
 
 def to_frame(skills: Sequence[HorizonSkill]) -> pd.DataFrame:
@@ -212,24 +357,18 @@ def to_frame(skills: Sequence[HorizonSkill]) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class _Labels:
-    """Known outcomes at one horizon, one row per (symbol, origin); `time` and `symbol` are consecutive codes."""
+    """Forecasts and outcomes at one horizon, one row per (symbol, origin); `time`, `symbol` are consecutive codes."""
 
     horizon: int
     time: IntArray
     symbol: IntArray
+    predicted: Float64Array
     actual: Float64Array
     drift: Float64Array
 
-    def per_origin(self, values: Float64Array) -> Float64Array:
-        """Average over the symbols of each origin, in time order; NaN rows are left out, and origins of only such."""
-        usable = np.isfinite(values)
-        counts = np.bincount(self.time[usable], minlength=self.time.max() + 1)
-        sums = np.bincount(self.time[usable], weights=values[usable], minlength=self.time.max() + 1)
-        return np.asarray(sums[counts > 0] / counts[counts > 0], dtype=np.float64)
-
     def products(self, one: Float64Array, other: Float64Array) -> Float64Array:
         """Products of standardised values per origin; their mean is the correlation. Empty where one never varies."""
-        return self.per_origin(self._standardised(one) * self._standardised(other))
+        return at_each_origin(self._standardised(one) * self._standardised(other), self.time)
 
     def ranks(self, values: Float64Array) -> Float64Array:
         """Rank each symbol's values over time, ties sharing their mean rank."""
@@ -247,14 +386,13 @@ class _Labels:
                 result[mine] = (values[mine] - values[mine].mean()) / values[mine].std()
         return result
 
-    def _symbols(self) -> Iterator[NDArray[np.bool_]]:
-        """Rows of each symbol in turn."""
-        for symbol in range(int(self.symbol.max()) + 1):
-            yield self.symbol == symbol
+    def _symbols(self) -> list[IntArray]:
+        """Rows of each symbol, in their order."""
+        return np.split(np.argsort(self.symbol, kind="stable"), np.cumsum(np.bincount(self.symbol))[:-1])
 
 
-def _horizon_skill(labels: _Labels, predicted: Float64Array, inside: NDArray[np.bool_] | None) -> HorizonSkill:
-    actual = labels.actual
+def _horizon_skill(labels: _Labels) -> HorizonSkill:
+    predicted, actual = labels.predicted, labels.actual
     origins = int(labels.time.max()) + 1
     error = actual - predicted
     directed = (actual != 0) & (predicted != 0)
@@ -265,69 +403,129 @@ def _horizon_skill(labels: _Labels, predicted: Float64Array, inside: NDArray[np.
         horizon=labels.horizon,
         origins=origins,
         n_eff=n_eff,
-        vs_zero=_compare(labels, predicted, np.zeros_like(actual), "no change"),
-        vs_drift=_compare(labels, predicted, labels.drift, "drift"),
-        correlation=_correlate(labels, predicted) if len(products) else None,
+        vs_zero=_compare(labels, np.zeros_like(actual), "no change"),
+        vs_drift=_compare(labels, labels.drift, "drift"),
+        correlation=_correlate(labels, products),
         right_direction=_share((np.sign(actual) == np.sign(predicted))[directed]),
         up_share=_share((actual > 0)[actual != 0]),
         mae=float(np.abs(error).mean()),
         rmse=float(np.sqrt(np.mean(error**2))),
         naive_mae=float(np.abs(actual).mean()),
         naive_rmse=float(np.sqrt(np.mean(actual**2))),
-        coverage80=None if inside is None else float(inside.mean()),
+        coverage80=None,
         detectable_ic=detectable_ic(n_eff),
+        direction=direction(predicted, actual, labels.time, labels.symbol, least_origins=MIN_LABELS * labels.horizon),
     )
 
 
-def _correlate(labels: _Labels, predicted: Float64Array) -> Correlation:
-    products = labels.products(predicted, labels.actual)
+def _scaled_skill(labels: _Labels, unit: Float64Array) -> ScaledSkill:
+    """Measure skill in units of the volatility (N,) of each row's label."""
+    scaled = replace(labels, predicted=labels.predicted / unit, actual=labels.actual / unit, drift=labels.drift / unit)
+    return ScaledSkill(
+        vs_zero=_compare(scaled, np.zeros_like(unit), "no change"),
+        vs_drift=_compare(scaled, scaled.drift, "drift"),
+        correlation=_correlate(scaled, scaled.products(scaled.predicted, scaled.actual)),
+    )
+
+
+def _correlate(labels: _Labels, products: Float64Array) -> Correlation | None:
+    """Test the correlation whose products are given, and that of the ranks; None where there are no products."""
+    if len(products) == 0:
+        return None
     test = ewc_test(products)
     low, high = mean_interval(products)
-    rank = labels.products(labels.ranks(predicted), labels.ranks(labels.actual)).mean()
-    return Correlation(ic=test.mean, low=low, high=high, p=test.p, rank=float(rank))
+    ranks = labels.products(labels.ranks(labels.predicted), labels.ranks(labels.actual))
+    rank_test = ewc_test(ranks)
+    rank_low, rank_high = mean_interval(ranks)
+    return Correlation(
+        ic=test.mean,
+        low=low,
+        high=high,
+        p=test.p,
+        rank=rank_test.mean,
+        rank_low=rank_low,
+        rank_high=rank_high,
+        rank_p=rank_test.p,
+    )
 
 
-def _compare(labels: _Labels, predicted: Float64Array, naive: Float64Array, name: str) -> Comparison:
-    """Compare with one naive forecast; `p_holm` is p until every horizon is known."""
-    naive_loss = labels.per_origin((labels.actual - naive) ** 2)
-    scale = float(naive_loss.mean())
-    if scale == 0:
+def _compare(labels: _Labels, naive: Float64Array, name: str) -> Comparison:
+    """Compare with one naive forecast (N,)."""
+    naive_loss = at_each_origin((labels.actual - naive) ** 2, labels.time)
+    size = float(naive_loss.mean())
+    if size == 0:
         raise DataError(
             f"the naive forecast '{name}' is never wrong {labels.horizon} bars ahead",
             why="the prices of the test period do not vary, so there is nothing to forecast",
             fix="check the data, or choose a period in which the symbol was traded",
         )
-    if np.abs(predicted - naive).max() <= SAME * np.sqrt(scale):
+    if np.abs(labels.predicted - naive).max() <= SAME * np.sqrt(size):
         return Comparison(r2=0.0, r2_low=0.0, r2_high=0.0, p=1.0, p_holm=1.0)
-    gain = naive_loss - labels.per_origin((labels.actual - predicted) ** 2)
-    r2 = float(gain.mean()) / scale
+    gain = naive_loss - at_each_origin((labels.actual - labels.predicted) ** 2, labels.time)
+    r2 = float(gain.mean()) / size
     # R2 is a ratio of two means; these are the contributions of the origins to its error, to first order.
-    low, high = mean_interval((gain - r2 * naive_loss) / scale)
+    low, high = mean_interval((gain - r2 * naive_loss) / size)
     p = mean_test(gain, labels.horizon).p
     return Comparison(r2=r2, r2_low=r2 + low, r2_high=r2 + high, p=p, p_holm=p)
 
 
-def _adjusted(skills: Sequence[HorizonSkill]) -> tuple[HorizonSkill, ...]:
-    """Adjust the p-values of each comparison for the number of horizons."""
+_Scored = TypeVar("_Scored", HorizonSkill, ScaledSkill)
+
+
+def _judged(skills: Sequence[HorizonSkill]) -> tuple[HorizonSkill, ...]:
+    """Adjust every family of tests for the number of horizons, and answer per horizon."""
+    judged = _adjusted(skills)
+    called = holm([1.0 if one.direction is None else one.direction.p for one in judged])
+    judged = [
+        replace(one, direction=one.direction and replace(one.direction, p_holm=p))
+        for one, p in zip(judged, called, strict=True)
+    ]
+    scaled = _adjusted([one.scaled for one in judged if one.scaled is not None])
+    if scaled:
+        judged = [replace(one, scaled=other) for one, other in zip(judged, scaled, strict=True)]
+    return tuple(replace(one, answer=answer) for one, answer in zip(judged, answers(judged), strict=True))
+
+
+def _adjusted(skills: Sequence[_Scored]) -> list[_Scored]:
+    """Adjust the tests of R2 and of both correlations; where there was nothing to test, p counts as 1."""
     zero = holm([one.vs_zero.p for one in skills])
     drift = holm([one.vs_drift.p for one in skills])
-    return tuple(
+    ic = holm([1.0 if one.correlation is None else one.correlation.p for one in skills])
+    rank = holm([1.0 if one.correlation is None else one.correlation.rank_p for one in skills])
+    return [
         replace(
             one,
             vs_zero=replace(one.vs_zero, p_holm=zero[position]),
             vs_drift=replace(one.vs_drift, p_holm=drift[position]),
+            correlation=one.correlation and replace(one.correlation, p_holm=ic[position], rank_p_holm=rank[position]),
         )
         for position, one in enumerate(skills)
-    )
+    ]
 
 
 def _comparison_dict(name: str, comparison: Comparison) -> dict[str, float]:
     return {
-        f"r2_vs_{name}": comparison.r2,
-        f"r2_vs_{name}_low95": comparison.r2_low,
-        f"r2_vs_{name}_high95": comparison.r2_high,
-        f"r2_vs_{name}_p": comparison.p,
-        f"r2_vs_{name}_p_holm": comparison.p_holm,
+        name: comparison.r2,
+        f"{name}_low95": comparison.r2_low,
+        f"{name}_high95": comparison.r2_high,
+        f"{name}_p": comparison.p,
+        f"{name}_p_holm": comparison.p_holm,
+    }
+
+
+def _correlation_dict(prefix: str, correlation: Correlation | None) -> dict[str, float]:
+    one = correlation or _NO_CORRELATION
+    return {
+        f"{prefix}ic": one.ic,
+        f"{prefix}ic_low95": one.low,
+        f"{prefix}ic_high95": one.high,
+        f"{prefix}ic_p": one.p,
+        f"{prefix}ic_p_holm": one.p_holm,
+        f"{prefix}rank_ic": one.rank,
+        f"{prefix}rank_ic_low95": one.rank_low,
+        f"{prefix}rank_ic_high95": one.rank_high,
+        f"{prefix}rank_ic_p": one.rank_p,
+        f"{prefix}rank_ic_p_holm": one.rank_p_holm,
     }
 
 

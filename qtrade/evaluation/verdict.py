@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qtrade.evaluation.significance import holm
-from qtrade.evaluation.skill import MIN_LABELS, Comparison, HorizonSkill
+from qtrade.evaluation.skill import LEVEL as LEVEL
+from qtrade.evaluation.skill import MIN_LABELS, Comparison, HorizonSkill, answers, better_than_both
 
-LEVEL = 0.05
-
-Headline = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+Headline = Literal["PASS", "WARN", "INCONCLUSIVE", "FAIL", "INVALID"]
+"""Of a run; that of the forecasts alone is PASS, FAIL or INCONCLUSIVE."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,10 @@ def verdict(skill: Sequence[HorizonSkill]) -> Verdict:
             f"it holds fewer than {MIN_LABELS} outcomes that do not overlap.",
             reasons=(),
         )
-    adjusted = holm([max(one.vs_zero.p, one.vs_drift.p) for one in skill])
-    better = [
-        one
-        for one, p in zip(skill, adjusted, strict=True)
-        if p < LEVEL and one.vs_best.r2 > 0 and one.correlation is not None and one.correlation.low > 0
-    ]
-    losses = [
-        (one, comparison)
-        for one in skill
-        for comparison in (one.vs_zero, one.vs_drift)
-        if comparison.p_holm < LEVEL and comparison.r2 < 0
-    ]
-    worse = [one for one in skill if any(one is loser for loser, _ in losses)]
-    reasons = tuple(_reason(one, p) for one, p in zip(skill, adjusted, strict=True))
+    judged = list(zip(skill, answers(skill), strict=True))
+    better = [one for one, answer in judged if answer == "PASS"]
+    worse = [one for one, answer in judged if answer == "FAIL"]
+    reasons = tuple(_reason(one, p) for one, p in zip(skill, better_than_both(skill), strict=True))
     if better:
         best = max(better, key=lambda one: one.vs_best.r2)
         line = f"The forecasts beat both naive forecasts {_bars(better)} ahead: {_error(best, best.vs_best, better)}"
@@ -68,6 +58,12 @@ def verdict(skill: Sequence[HorizonSkill]) -> Verdict:
             line += f", but {_bars(worse)} ahead they are worse than a naive one"
         return Verdict("PASS", f"{line}.", reasons, best.horizon)
     if worse:
+        losses = [
+            (one, comparison)
+            for one in worse
+            for comparison in (one.vs_zero, one.vs_drift)
+            if comparison.p_holm < LEVEL and comparison.r2 < 0
+        ]
         worst, comparison = min(losses, key=lambda loss: loss[1].r2)
         line = f"The forecasts are worse than a naive one {_bars(worse)} ahead: {_error(worst, comparison, worse)}"
         return Verdict("FAIL", f"{line}.", reasons, worst.horizon)

@@ -12,17 +12,15 @@ import numpy as np
 import pandas as pd
 
 from qtrade.config import RunConfig
-from qtrade.errors import DataError, UsageError
-from qtrade.features.scaler import Scaler
+from qtrade.errors import UsageError
 from qtrade.files import write_parquet, write_text
-from qtrade.models import MODELS
-from qtrade.models.base import Model
 from qtrade.models.device import set_threads
 from qtrade.models.neural import InformerModel
+from qtrade.pipeline.fitting import load_fitted
 from qtrade.pipeline.market import Market, derive, scaled
 from qtrade.progress import Progress
 from qtrade.report.attention import attention_figure
-from qtrade.runs import Run, check_run, fold_is_complete, forecast_frame, rows_of
+from qtrade.runs import Run, check_run, forecast_frame, rows_of
 from qtrade.types import Bars, Float64Array, Forecasts
 from qtrade.user_code import UserFile
 from qtrade.windows import Rows, realised
@@ -93,7 +91,8 @@ def forecast_run(
             # As many threads as trained it: sums are split by thread, and so is their last bit.
             before = set_threads(config.train.threads)
             try:
-                path, rows = _predict(run, config, market, number, replicate, origins)
+                fitted = load_fitted(run, config, market, config.model, number, replicate)
+                path, rows = fitted.paths(market, config, origins)
             finally:
                 set_threads(before)
             seconds += time.perf_counter() - started
@@ -144,33 +143,6 @@ def _folds(run: Run, market: Market, since: str | None) -> list[tuple[int, pd.Ti
             fix="choose an earlier --since, or fetch more bars and add --fresh",
         )
     return found
-
-
-def _predict(
-    run: Run, config: RunConfig, market: Market, fold: int, replicate: int, origins: range
-) -> tuple[Float64Array, Rows]:
-    """Paths of log returns after every origin of one fold's model."""
-    scaler, model = _load(run, config, market, fold, replicate)
-    samples = scaled(market, scaler, None, config.window, config.split.delay).until(origins[-1])
-    rows = samples.rows(origins)
-    path = scaler.inverse_target(model.predict(samples, rows), rows.symbol)
-    return market.target_of(config.model).as_returns(path, rows.origin, rows.symbol), rows
-
-
-def _load(run: Run, config: RunConfig, market: Market, fold: int, replicate: int) -> tuple[Scaler, Model]:
-    """Scaler and model of a fold, if they fit the bars."""
-    folder = run.fold_folder(config.model, fold, replicate)
-    if not fold_is_complete(folder):
-        raise DataError(f"{folder} is not complete", fix=f"qtrade train --config {run.folder / 'config.toml'}")
-    scaler = Scaler.load(folder / "scaler.json")
-    if (scaler.symbols, scaler.names) != (market.bars.symbols, market.features.names):
-        raise DataError(
-            "the bars give other symbols or features than the models were trained on",
-            why=f"trained on {', '.join(scaler.symbols)} with {len(scaler.names)} features; "
-            f"here are {', '.join(market.bars.symbols)} with {len(market.features.names)}",
-            fix="train a new run on these bars",
-        )
-    return scaler, MODELS[config.model].load(folder / "model.safetensors")
 
 
 def _gather(
@@ -242,9 +214,10 @@ def _write(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, ta
 def _draw_attention(run: Run, config: RunConfig, market: Market, fold: tuple[int, pd.Timestamp, range]) -> list[Path]:
     """One picture per symbol and encoder layer, of the first replicate's attention on the last window."""
     number, _, origins = fold
-    scaler, model = _load(run, config, market, number, 0)
+    fitted = load_fitted(run, config, market, config.model, number, 0)
+    model = fitted.model
     assert isinstance(model, InformerModel), "no other model has attention"
-    samples = scaled(market, scaler, None, config.window, config.split.delay).until(origins[-1])
+    samples = scaled(market, fitted.scaler, None, config.window, config.split.delay).until(origins[-1])
     rows = samples.rows(range(origins[-1], origins[-1] + 1))
     seen = market.bars.index[origins[-1] - config.window.seq_len + 1 : origins[-1] + 1]
     files = []

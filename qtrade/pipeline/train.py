@@ -15,13 +15,11 @@ from qtrade import __version__
 from qtrade.config import RunConfig
 from qtrade.data.cache import Cache
 from qtrade.errors import IntegrityError, QtradeError
-from qtrade.features.scaler import Scaler
 from qtrade.files import write_parquet
-from qtrade.models import MODELS
-from qtrade.models.base import Shape
 from qtrade.models.device import choose_device, torch_version
 from qtrade.pipeline.evaluate import evaluate_run
-from qtrade.pipeline.market import Market, prepare, scaled
+from qtrade.pipeline.fitting import fit_fold
+from qtrade.pipeline.market import Market, prepare
 from qtrade.pipeline.parallel import count_workers, run_jobs
 from qtrade.progress import Progress
 from qtrade.runs import Run, fold_is_complete, forecast_frame, residual_frame, save_fold, start_run
@@ -131,36 +129,12 @@ def _train_fold(context: tuple[RunConfig, Market], fit: _Fit, progress: Progress
 def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progress) -> None:
     """Fit, forecast the fold's test origins, and save."""
     fold = fit.fold
-    seq_len = config.window.seq_len
-    neural = fit.model == "informer"
-    target = market.target_of(fit.model)
-    rows = range(fold.fit.start - seq_len + 1, fold.fit.stop)
-    scaler = Scaler.fit(market.features, target.past, rows, centred=target.centred)
-    if scaler.last_row > fold.fit[-1]:
-        raise IntegrityError(f"the scaler saw bar {scaler.last_row}, after the last fit origin {fold.fit[-1]}")
-    samples = scaled(market, scaler, target, config.window, fold.delay)
-    # Whatever a model does, it cannot see past its as-of bar, nor past the last origin when it predicts.
-    known = samples.until(fold.train_end)
-    valid = known.rows(fold.valid)
-    columns = len(market.features.names)
-    outputs = columns if neural and config.features.mode == "M" else 1
-    shape = Shape(columns, market.marks.shape[1], config.window, outputs)
-    forecaster = MODELS[fit.model](shape, config.settings_of(fit.model))
-    history = forecaster.fit(
-        known, known.rows(fold.fit), valid, seed=fold_seed(config.seed, fold.number, fit.replicate), progress=progress
-    )
-    predicting = samples.until(fold.test[-1]).without_target()
-    test = predicting.rows(fold.test)
-    paths = (
-        scaler.inverse_target(forecaster.predict(predicting, test), test.symbol),
-        scaler.inverse_target(forecaster.predict(known.without_target(), valid), valid.symbol),
-    )
-    path, fitted = (
-        target.as_returns(predicted, rows.origin, rows.symbol)
-        for predicted, rows in zip(paths, (test, valid), strict=True)
-    )
+    seed = fold_seed(config.seed, fold.number, fit.replicate)
+    fitted, history = fit_fold(market, config, fold, fit.model, seed=seed, progress=progress)
+    path, test = fitted.paths(market, config, fold.test)
+    validated, valid = fitted.paths(market, config, fold.valid)
     # Cut off where the model is as of: a label that reached further would be missing.
-    errors = realised(market.returns[: fold.train_end + 1], valid, fold.horizon, fold.delay) - fitted
+    errors = realised(market.returns[: fold.train_end + 1], valid, fold.horizon, fold.delay) - validated
     if not np.isfinite(errors).all():
         raise IntegrityError(f"a validation label ends after bar {fold.train_end}, the last that the model may know")
     index, symbols = market.bars.index, np.array(market.bars.symbols, dtype=object)
@@ -174,8 +148,8 @@ def _fit_and_save(config: RunConfig, market: Market, fit: _Fit, progress: Progre
     )
     save_fold(
         fit.folder,
-        forecaster,
-        scaler,
+        fitted.model,
+        fitted.scaler,
         history,
         forecast_frame(forecasts, realised(market.returns, test, fold.horizon, fold.delay)),
         residual_frame(

@@ -14,6 +14,9 @@ from qtrade.types import Float64Array, Forecasts
 
 ACTUAL = np.array([2.0, 1, -1, -2, 1, -1, 2, -2, 1, -1])
 FORECAST = np.array([2.0, 1, 1, 0, 1, -1, 0, -2, -1, -1])
+# Ranks less their mean, ties sharing theirs.
+ACTUAL_RANKS = np.array([9.5, 7, 4, 1.5, 7, 4, 9.5, 1.5, 7, 4]) - 5.5
+FORECAST_RANKS = np.array([10.0, 8, 8, 5.5, 8, 3, 5.5, 1, 3, 3]) - 5.5
 
 
 def forecasts_of(paths: dict[str, Float64Array]) -> Forecasts:
@@ -55,11 +58,44 @@ def test_correlations(one: HorizonSkill) -> None:
     assert one.correlation.ic == pytest.approx(10 / math.sqrt(22 * 14))
     assert one.correlation.rank == pytest.approx(43.5 / math.sqrt(77.5 * 78))
     assert one.correlation.low < one.correlation.ic < one.correlation.high
+    assert one.correlation.rank_low < one.correlation.rank < one.correlation.rank_high
+
+
+def test_correlations_are_tested_by_their_products(one: HorizonSkill) -> None:
+    # EWC of ten values has one degree of freedom: the weight of the slowest cosine.
+    cosine = np.cos(np.pi * (np.arange(10) + 0.5) / 10) / math.sqrt(5)
+    assert one.correlation is not None
+    for left, right, scale, p in (
+        (ACTUAL, FORECAST, math.sqrt(22 * 14), one.correlation.p),
+        (ACTUAL_RANKS, FORECAST_RANKS, math.sqrt(77.5 * 78), one.correlation.rank_p),
+    ):
+        products = left * (right - right.mean()) * 10 / scale
+        assert p == pytest.approx(
+            2 * stats.t.sf(abs(products.sum() / 10) / (abs(products @ cosine) / math.sqrt(10)), 1)
+        )
+
+
+def test_skill_in_units_of_volatility() -> None:
+    # The last five origins are four times as volatile, so their squared errors weigh one sixteenth.
+    scale = np.repeat([0.01, 0.04], 5)
+    (found,) = skill(forecasts_of({"A": FORECAST}), ACTUAL[:, None] / 100, np.full(10, 0.005), scale=scale)
+    assert found.scaled is not None
+    assert found.scaled.vs_zero.r2 == pytest.approx(1 - (8 + 8 / 16) / (11 + 11 / 16))
+    gains = np.array([4, 1, -3, 0, 1, 1 / 16, 0, 4 / 16, -3 / 16, 1 / 16])
+    assert found.scaled.vs_zero.p == pytest.approx(stats.ttest_1samp(gains, 0).pvalue)
+    # Of drift at one half: squared errors 2.25, 0.25, 2.25, 6.25, 0.25, then 2.25, 2.25, 6.25, 0.25, 2.25.
+    assert found.scaled.vs_drift.r2 == pytest.approx(1 - (8 + 8 / 16) / (11.25 + 13.25 / 16))
+    assert found.scaled.correlation is not None
+    left, right = ACTUAL / (100 * scale), FORECAST / (100 * scale)
+    assert found.scaled.correlation.ic == pytest.approx(stats.pearsonr(left, right).statistic)
+    assert found.scaled.correlation.rank == pytest.approx(stats.spearmanr(left, right).statistic)
 
 
 def test_direction_errors_and_coverage(one: HorizonSkill) -> None:
     assert (one.horizon, one.origins) == (1, 10)
     assert one.right_direction == pytest.approx(6 / 8)
+    # Eight origins have both a call and a move, which is too few to test; see the test of directions.
+    assert one.direction is None
     assert one.up_share == pytest.approx(5 / 10)
     assert one.mae == pytest.approx(0.008)
     assert one.naive_mae == pytest.approx(0.014)
