@@ -162,7 +162,7 @@ def run(
                 raise  # the report there is whole, of other accounts or strategies
             ruined = error
         save_config(finished, resolved)
-        page = report_run(finished)
+        page = report_run(finished, progress=progress)
     _summarise(finished)
     typer.echo(page)
     if ruined:
@@ -262,12 +262,14 @@ def train(
         attention_keys=attention_keys,
     )
     from qtrade.data.cache import Cache
+    from qtrade.pipeline.evaluate import evaluate_run
     from qtrade.pipeline.train import train_run
     from qtrade.runs import save_config
 
     with progress_bars() as progress:
         finished = train_run(resolved, runs=runs, cache=Cache(cache), progress=progress)
         save_config(finished, resolved)
+        evaluate_run(finished, progress=progress)
     typer.echo(finished.folder)
 
 
@@ -350,6 +352,51 @@ def forecast(
 
 
 @app.command()
+def evaluate(
+    run_name: RunArgument,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Fit cheap models for the optimism waterfall, and ask models more."),
+    ] = False,
+    probe: Annotated[str, typer.Option("--probe", help="The cheap model of the waterfall: trees or ridge.")] = "trees",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="What to measure, as evaluation.horizons=[1,5]. Repeatable.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Measure whether what a run learned still holds, and write evaluation.json and report.html.
+
+    Example: qtrade evaluate run-1a2b3c4d --full
+    """
+    from qtrade.pipeline.evaluate import evaluate_run
+    from qtrade.pipeline.ladder import PROBES
+    from qtrade.pipeline.report import report_run
+    from qtrade.runs import evaluated_otherwise, open_run
+
+    if probe not in PROBES:
+        raise UsageError(f"there is no probe '{probe}'", fix=nearest(probe, PROBES))
+    found = open_run(runs, run_name)
+    with progress_bars() as progress:
+        evaluation = evaluate_run(
+            found, progress=progress, config=evaluated_otherwise(found, settings or []), full=full, probe=PROBES[probe]
+        )
+        page = report_run(found, progress=progress, evaluation=evaluation)
+    if as_json:
+        typer.echo((found.folder / "evaluation.json").read_text(encoding="utf-8"))
+        return
+    out.print(Text.assemble((evaluation.verdict.headline, "bold"), "\n", evaluation.verdict.line, "\n"))
+    table = make_table("gate", "", "what was found")
+    for gate in evaluation.gates:
+        table.add_row(Text(f"{gate.code} {gate.title}"), Text(gate.grade), Text(gate.reasons[0]))
+    out.print(table)
+    for line in (evaluation.optimism or {}).get("lines", ()):
+        out.print(Text(line))
+    typer.echo(page)
+
+
+@app.command()
 def report(run_name: RunArgument, runs: RunsOption = RUNS) -> None:
     """Write report.html and metrics.json of a run.
 
@@ -359,7 +406,8 @@ def report(run_name: RunArgument, runs: RunsOption = RUNS) -> None:
     from qtrade.runs import open_run
 
     found = open_run(runs, run_name)
-    path = report_run(found)
+    with progress_bars() as progress:
+        path = report_run(found, progress=progress)
     _summarise(found)
     typer.echo(path)
 

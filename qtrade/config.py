@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from qtrade.backtest.costs import BacktestConfig
 from qtrade.data.config import DataConfig
 from qtrade.errors import UsageError
+from qtrade.evaluation.config import EvaluationConfig
 from qtrade.features.build import FeatureConfig
 from qtrade.models.baselines import NoSettings, RidgeConfig
 from qtrade.models.neural import NeuralConfig
@@ -59,6 +60,8 @@ class RunConfig(Settings):
     """How the network is fitted."""
     ridge: RidgeConfig = RidgeConfig()
     """The linear baseline."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What is measured of the forecasts."""
     backtest: BacktestConfig = BacktestConfig()
     """Account and costs."""
     strategies: dict[str, dict[str, Scalar]] = Field(default={"forecast_sign": {}, "path_momentum": {}})
@@ -103,8 +106,8 @@ class RunConfig(Settings):
         """
         # Where bars come from is told by their fingerprint, which is among the facts.
         origin = {"accept", "versions", "file", "synthetic", "yahoo"}
-        idle: Any = {"name": True, "preset": True, "backtest": True, "strategies": True, "train": {"workers"}}
-        idle["data"] = origin
+        idle: Any = dict.fromkeys(("name", "preset", "evaluation", "backtest", "strategies"), True)
+        idle |= {"train": {"workers"}, "data": origin}
         decides = self.model_dump(mode="json", exclude=idle)
         return hashlib.sha256(json.dumps([decides, facts], sort_keys=True).encode()).hexdigest()
 

@@ -17,7 +17,7 @@ the fold is complete. ``forecasts.parquet`` of the whole is written after every 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -194,6 +194,24 @@ def save_config(run: Run, config: RunConfig) -> None:
     The versions of the bars that the run was made from are written into it, so that it makes the same run again.
     """
     write_text(run.folder / "config.toml", _pinned(config, run.manifest).to_toml())
+
+
+def evaluated_otherwise(run: Run, assignments: Sequence[str]) -> RunConfig:
+    """Return a run's configuration with other settings of `evaluation`.
+
+    Raises
+    ------
+    UsageError
+        If an assignment is about anything else, which would need other forecasts.
+    """
+    for text in assignments:
+        if not text.strip().startswith("evaluation."):
+            raise UsageError(
+                f"'{text}' is not about the evaluation",
+                why="everything else was settled when the run was made",
+                fix="write it as evaluation.horizons=[1,5]",
+            )
+    return load_config(run.folder / "config.toml", assignments)
 
 
 def _pinned(config: RunConfig, description: Mapping[str, Any]) -> RunConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from qtrade.evaluation.significance import holm
 from qtrade.evaluation.skill import LEVEL as LEVEL
@@ -22,6 +22,15 @@ class Verdict:
     line: str
     reasons: tuple[str, ...]
     horizon: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "headline": self.headline,
+            "line": self.line,
+            "reasons": list(self.reasons),
+            "horizon_bars": self.horizon,
+        }
 
 
 def verdict(skill: Sequence[HorizonSkill]) -> Verdict:

@@ -15,10 +15,11 @@ from qtrade.backtest.metrics import metrics
 from qtrade.config import RunConfig, Scalar
 from qtrade.errors import PartialError
 from qtrade.files import write_json, write_parquet
+from qtrade.pipeline.replay import tested_bars
 from qtrade.progress import Progress
 from qtrade.runs import Run, check_run
 from qtrade.strategy import LoadedStrategy, audit, decide, load_strategy, strategy_folders
-from qtrade.types import BacktestResult, Bars, Forecasts
+from qtrade.types import BacktestResult
 
 
 def backtest_run(
@@ -81,12 +82,6 @@ def backtest_run(
 def load_strategies(chosen: Mapping[str, Mapping[str, Scalar]]) -> list[LoadedStrategy]:
     """Load strategies by name or path; a wrong one is found here, before anything is computed for it."""
     return [load_strategy(name, params, strategy_folders()) for name, params in chosen.items()]
-
-
-def tested_bars(bars: Bars, forecasts: Forecasts, delay: int) -> Bars:
-    """From the first origin to the bar on which the last decision is filled."""
-    first, last = bars.index.get_indexer(pd.DatetimeIndex([forecasts.origin.min(), forecasts.origin.max()]))
-    return bars.rows(int(first), min(int(last) + delay + 1, len(bars)))
 
 
 def _save_backtest(

@@ -1,59 +1,297 @@
-"""How good a run's forecasts were."""
+"""How good a run's forecasts were, and whether what they know still holds."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from qtrade.evaluation.skill import HorizonSkill, skill
-from qtrade.evaluation.verdict import verdict
-from qtrade.features.targets import log_returns
-from qtrade.files import write_json
+from qtrade.config import RunConfig
+from qtrade.data.synthetic import SCENARIOS, oracle
+from qtrade.errors import DataError, IntegrityError
+from qtrade.evaluation import gates, trading
+from qtrade.evaluation.distribution import distribution_skill
+from qtrade.evaluation.gates import Gate, Limits, conclude
+from qtrade.evaluation.result import Evaluation, ShiftStudy, Trading
+from qtrade.evaluation.stability import Stability, study
+from qtrade.evaluation.trading import trading_evidence
+from qtrade.evaluation.verdict import Verdict, verdict
+from qtrade.features.targets import volatility
+from qtrade.files import read_json, write_json
+from qtrade.pipeline.cadence import suggest_cadence
+from qtrade.pipeline.integrity import find_violations, folds_of
+from qtrade.pipeline.ladder import Probe, climb
+from qtrade.pipeline.market import Market, check_files, derive
+from qtrade.pipeline.measures import (
+    interval_studies,
+    model_skills,
+    regime_studies,
+    seed_mean_with_actual,
+    shift_study,
+)
+from qtrade.pipeline.replay import Replayed, replay, tested_bars
+from qtrade.pipeline.transfer import make_question, transfer_run
 from qtrade.progress import Progress
-from qtrade.runs import Run, rows_of
-from qtrade.types import Bars, Float64Array, Forecasts
+from qtrade.runs import Run, check_run
+from qtrade.types import Bars, Fold
+
+OPTIMISM = "optimism.json"
+"""What `--full` adds to a run; later evaluations tell it, too."""
+SUSPICIOUS = 0.10
+"""Correlation with the next return above which a feature is named as a suspect."""
 
 
-def evaluate_run(run: Run, bars: Bars, progress: Progress) -> None:
-    """Measure every model of the run and write ``evaluation.json``."""
-    progress.start("evaluate", 1)
-    skills = model_skills(run, bars)
-    conclusion = verdict(skills[run.config.model])
-    write_json(
-        run.folder / "evaluation.json",
-        {
-            "verdict": asdict(conclusion),
-            "skill": {model: [one.to_dict() for one in values] for model, values in skills.items()},
-        },
+def evaluate_run(
+    run: Run,
+    *,
+    progress: Progress,
+    config: RunConfig | None = None,
+    full: bool = False,
+    probe: Probe = "trees",
+) -> Evaluation:
+    """Evaluate a trained run and write ``evaluation.json``.
+
+    Parameters
+    ----------
+    config
+        Where account and what to measure are taken from, unless the run's own configuration will do.
+    full
+        Ask the models about more of each other's periods, and fit cheap models for the optimism waterfall.
+    probe
+        The cheap model of the waterfall.
+
+    Raises
+    ------
+    IntegrityError
+        If something in the run used the future; ``evaluation.json`` then says so and nothing else.
+    """
+    check_run(run)
+    config = config or run.config
+    check_files(run, config)
+    bars = run.bars
+    raw, actual = run.forecasts(config.model)
+    progress.start("evaluate: make it again", 1)
+    market = derive(config, bars)
+    forecasts = raw.seed_mean()
+    backtests = replay(run, tested_bars(bars, forecasts, config.backtest.delay), config.backtest)
+    violations = find_violations(run, config, market, raw, backtests)
+    if violations:
+        _refuse(run, violations)
+    folds = folds_of(market, config)
+    question = make_question(
+        [fold.train_end for fold in folds],
+        np.arange(folds[0].test.start, folds[-1].test.stop),
+        len(bars.symbols),
+        config.evaluation.upto(config.window.horizon),
+        windows=config.evaluation.windows * (10 if full else 1),
     )
-    progress.advance(1, conclusion.headline)
+    transfer = transfer_run(run, config, market, question, progress)
+    progress.start("evaluate: measure", 6)
+    skills = model_skills(run, config, bars, folds[0])
+    progress.advance(1, "skill")
+    mine = skills[config.model]
+    scale = volatility(market.returns)
+    stability = study(transfer, market.returns[:, question.symbols], scale[:, question.symbols], config.split.delay)
+    progress.advance(1, "stability")
+    chosen = _main_backtest(backtests, config)
+    regimes = regime_studies(market, config, folds, raw, actual, chosen, scale)
+    progress.advance(1, "regimes")
+    shift = shift_study(market, config, folds, question)
+    progress.advance(1, "features")
+    intervals, by_regimes = interval_studies(market, config, raw, actual, question, regimes)
+    progress.advance(1, "intervals")
+    optimism = _optimism(run, config, market, folds, progress, full=full, probe=probe)
+    traded = None if chosen is None or chosen.result is None else _trading(chosen, backtests, bars, config)
+    judged = verdict(mine)
+    opened = [
+        gates.integrity_gate(()),
+        gates.plausibility_gate(mine, _path_r2(stability), _limits(config), _suspects(market, folds)),
+        gates.skill_gate(judged),
+        gates.stability_gate(
+            stability.staleness,
+            stability.change,
+            stability.recurrence,
+            when=_when(stability, bars.index),
+            step_bars=config.split.step,
+        ),
+        _optimism_gate(optimism),
+        gates.regime_gate(
+            regimes[0].novelty if regimes else None,
+            regimes[0].skill if regimes else (),
+            skilled=judged.headline == "PASS",
+        ),
+        _shift_gate(shift),
+        gates.coverage_gate(
+            0.8, [(one.label, one.coverage80, one.enough) for one in regimes[0].skill if one.coverage80 is not None]
+        )
+        if regimes
+        else Gate("G7", "NOT MEASURED", ("No regime is known.",)),
+        _trading_gate(traded),
+    ]
+    evaluation = Evaluation(
+        verdict=conclude(opened, judged),
+        gates=tuple(opened),
+        skill=skills,
+        distribution=distribution_skill(
+            forecasts, seed_mean_with_actual(raw, actual)[1], config.evaluation.upto(raw.horizon)
+        ),
+        stability=stability,
+        break_when=_when(stability, bars.index),
+        stride=question.stride,
+        symbols=tuple(bars.symbols[symbol] for symbol in question.symbols),
+        cadence=suggest_cadence(market, config, folds[0]).to_dict(),
+        regimes=regimes,
+        shift=shift,
+        intervals=intervals,
+        interval_coverage=by_regimes,
+        optimism=optimism,
+        trading=traded,
+        index=bars.index,
+    )
+    progress.advance(1, evaluation.verdict.headline)
+    write_json(run.folder / "evaluation.json", evaluation.to_dict())
+    return evaluation
 
 
-def model_skills(run: Run, bars: Bars) -> dict[str, tuple[HorizonSkill, ...]]:
-    """Skill per horizon of every model of a run that makes a forecast; the random walk makes none."""
-    config = run.config
-    drift = expanding_drift(log_returns(bars))
-    found: dict[str, tuple[HorizonSkill, ...]] = {}
-    for model in dict.fromkeys((config.model, *config.baselines)):
-        forecasts, actual = seed_mean_with_actual(*run.forecasts(model))
-        rows = rows_of(forecasts, bars)
-        found[model] = skill(forecasts, actual, drift[rows.origin, rows.symbol])
-    return found
+def _refuse(run: Run, violations: Sequence[str]) -> None:
+    """Leave nothing but the violations, and stop."""
+    gate = gates.integrity_gate(violations)
+    conclusion = conclude([gate], Verdict("INVALID", "", ()))
+    write_json(run.folder / "evaluation.json", {"verdict": conclusion.to_dict(), "gates": [gate.to_dict()]})
+    others = f" And {len(violations) - 1} more: see evaluation.json." if len(violations) > 1 else ""
+    raise IntegrityError(
+        f"INVALID: {violations[0]}{others}",
+        why="a run that used the future, or was altered, says nothing, so nothing else of it is told",
+        fix="mend what it names, and train the run anew under another name",
+    )
 
 
-def seed_mean_with_actual(forecasts: Forecasts, actual: Float64Array) -> tuple[Forecasts, Float64Array]:
-    """Average forecasts over seeds, and bring what happened into the order of the result."""
-    mean = forecasts.seed_mean()
-    keys = pd.MultiIndex.from_arrays([forecasts.origin, forecasts.symbol])
-    first = ~keys.duplicated()
-    wanted = pd.MultiIndex.from_arrays([mean.origin, mean.symbol])
-    return mean, actual[first][keys[first].get_indexer(wanted)]
+def _when(stability: Stability, index: pd.DatetimeIndex) -> str:
+    """Say when a break was, and how sure that is."""
+    if stability.change is None:
+        return ""
+    bar, first, last = (index[place] for place in (stability.change.bar, stability.change.first, stability.change.last))
+    return f"about {bar:%Y-%m-%d} (between {first:%Y-%m-%d} and {last:%Y-%m-%d})"
 
 
-def expanding_drift(returns: Float64Array) -> Float64Array:
-    """(T, S) mean log return per bar over all bars up to and including each one."""
-    known = np.nan_to_num(returns[1:], nan=0.0)
-    mean = np.cumsum(known, axis=0) / np.arange(1, len(returns))[:, None]
-    return np.vstack([np.zeros((1, returns.shape[1])), mean])
+def _path_r2(stability: Stability) -> float | None:
+    return stability.matrix.honest.r2 if stability.matrix.honest else None
+
+
+def _limits(config: RunConfig) -> Limits:
+    """How good a forecast may be: published ones are no better, and no better one can be made of a known rule."""
+    if config.data.source != "synthetic":
+        return Limits()
+    known = config.data.synthetic
+    scenarios = [SCENARIOS[symbol.partition("-")[0]] for symbol in config.data.symbols]
+    factors = [abs(factor) for scenario in scenarios for factor, _ in scenario.rules.values()]
+    best = [oracle(known.phi, known.beta * max(factors), horizon) for horizon in range(1, config.window.horizon + 1)]
+    return Limits.of_known_truth(best[0][1], max(r2 for r2, _ in best))
+
+
+def _suspects(market: Market, folds: Sequence[Fold]) -> list[str]:
+    """Features whose value at a bar moves with the return of the next one, the strongest first."""
+    tested = np.arange(folds[0].test.start, min(folds[-1].test.stop, len(market.bars) - 1))
+    following = market.returns[tested + 1]
+    following = following - following.mean(axis=0)
+    found = []
+    for column, name in enumerate(market.features.names):
+        values = market.features.values[tested, :, column].astype(np.float64)
+        values = values - values.mean(axis=0)
+        size = np.sqrt((values**2).sum() * (following**2).sum())
+        correlation = float((values * following).sum() / size) if size > 0 else 0.0
+        if abs(correlation) > SUSPICIOUS:
+            found.append((abs(correlation), f"'{name}' (correlation {correlation:+.2f} with the next return)"))
+    return [text for _, text in sorted(found, reverse=True)[:3]]
+
+
+def _main_backtest(backtests: Sequence[Replayed], config: RunConfig) -> Replayed | None:
+    """Return the last backtest of the strategy that is configured first, or the last of any."""
+    first = Path(next(iter(config.strategies), "")).stem
+    named = [one for one in backtests if one.name == first]
+    return next(reversed(named or list(backtests)), None)
+
+
+def _optimism(
+    run: Run,
+    config: RunConfig,
+    market: Market,
+    folds: Sequence[Fold],
+    progress: Progress,
+    *,
+    full: bool,
+    probe: Probe,
+) -> dict[str, Any] | None:
+    """Climb the ladder, or return what an earlier full evaluation of the same run found."""
+    path = run.folder / OPTIMISM
+    identity = run.manifest["forecast_hash"]
+    if full:
+        climbed = climb(
+            market,
+            config,
+            folds,
+            probe=probe,
+            horizons=config.evaluation.upto(config.window.horizon),
+            seed=config.seed,
+            progress=progress,
+        )
+        told = {**climbed.to_dict(), "lines": list(climbed.lines()), "forecast_hash": identity}
+        write_json(path, told)
+        return told
+    try:
+        saved: dict[str, Any] = read_json(path, fix="")
+        return saved if saved["forecast_hash"] == identity else None
+    except (DataError, KeyError, TypeError):
+        return None  # there is none, or none of these forecasts
+
+
+def _optimism_gate(optimism: Mapping[str, Any] | None) -> Gate:
+    if optimism is None:
+        return Gate("G4", "NOT MEASURED", ("Not measured: `qtrade evaluate RUN --full` fits the models it takes.",))
+    return Gate("G4", optimism["gate"]["grade"], (optimism["gate"]["sentence"],))
+
+
+def _shift_gate(shift: ShiftStudy) -> Gate:
+    """G6: never worse than WARN, since a feature may move without harm."""
+    levels = [one.name for one in shift.unit_roots if one.level]
+    reasons = []
+    if levels:
+        reasons.append(
+            f"{', '.join(levels)}: a level, which need never come back; make it relative, or leave it out with "
+            "features.exclude."
+        )
+    if shift.summary.answer == "WARN" or not levels:
+        reasons.append(f"Features of the test periods against training: {shift.summary.reason}.")
+    if levels or shift.summary.answer == "WARN":
+        return Gate("G6", "WARN", tuple(reasons))
+    return Gate("G6", "NOT MEASURED" if shift.summary.answer == "cannot tell" else "PASS", tuple(reasons))
+
+
+def _trading(chosen: Replayed, backtests: Sequence[Replayed], bars: Bars, config: RunConfig) -> Trading:
+    """Weigh the main strategy's backtest against luck, trials, costs and delay."""
+    assert chosen.result is not None, "only a backtest that could be traded again is weighed"
+    results = [one.result for one in backtests if one.result is not None]
+    variants = np.stack([one.net.to_numpy(dtype=np.float64) for one in results], axis=1)
+    first = int(bars.index.get_indexer(chosen.result.net.index[:1])[0])
+    evidence, null = trading_evidence(
+        chosen.result,
+        bars.rows(first, first + len(chosen.result.net)),
+        config.backtest,
+        delayed=chosen.delayed,
+        trials=len(results),
+        variants=variants,
+        min_shift=config.window.horizon,
+        draws=config.evaluation.shifts,
+        seed=config.seed,
+    )
+    return Trading(chosen.name, evidence, null)
+
+
+def _trading_gate(traded: Trading | None) -> Gate:
+    if traded is None:
+        return Gate("G8", "NOT MEASURED", ("No strategy has been backtested on these forecasts.",))
+    grade, reasons = trading.gate(traded.evidence)
+    return Gate("G8", grade, tuple(f"{traded.strategy}: {reason[0].lower()}{reason[1:]}" for reason in reasons))

@@ -17,12 +17,11 @@ from qtrade.files import write_parquet, write_text
 from qtrade.models.device import set_threads
 from qtrade.models.neural import InformerModel
 from qtrade.pipeline.fitting import load_fitted
-from qtrade.pipeline.market import Market, derive, scaled
+from qtrade.pipeline.market import Market, check_files, derive, scaled
 from qtrade.progress import Progress
 from qtrade.report.attention import attention_figure
 from qtrade.runs import Run, check_run, forecast_frame, rows_of
 from qtrade.types import Bars, Float64Array, Forecasts
-from qtrade.user_code import UserFile
 from qtrade.windows import Rows, realised
 
 LOW, HIGH = 0.1, 0.9
@@ -77,7 +76,7 @@ def forecast_run(
     config = run.config
     if attention and config.model != "informer":
         raise UsageError(f"'{config.model}' has no attention to look at", fix="leave out --attention")
-    _check_files(run, config)
+    check_files(run, config)
     market = derive(config, bars or run.bars)
     folds = _folds(run, market, since)
     oldest = market.bars.index[folds[0][2][0]]
@@ -104,18 +103,6 @@ def forecast_run(
     if attention:
         files += _draw_attention(run, config, market, folds[-1])
     return Prediction(forecasts, table, tuple(files), seconds)
-
-
-def _check_files(run: Run, config: RunConfig) -> None:
-    """Raise `UsageError` unless the user's files behind features and target are those that the models learned from."""
-    recorded = run.manifest["facts"]
-    for setting, path in config.features.files.items():
-        if UserFile.read(path).sha256 != recorded.get(setting):
-            raise UsageError(
-                f"{path} is not what it was when {run.name} was trained",
-                why=f"{setting} names it, and the models know its numbers as they were",
-                fix=f"undo the change, or train a new run: `qtrade train --config {run.folder / 'config.toml'}`",
-            )
 
 
 def _folds(run: Run, market: Market, since: str | None) -> list[tuple[int, pd.Timestamp, range]]:

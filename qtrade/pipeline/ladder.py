@@ -34,6 +34,8 @@ TREES = 100
 """Trees of a forest."""
 
 Probe = Literal["trees", "ridge"]
+PROBES: dict[str, Probe] = {"trees": "trees", "ridge": "ridge"}
+"""Cheap models by name."""
 
 _BLOCKS = 5
 # An oracle with less than this share of its windows on one side of the block knows only one of its regimes.

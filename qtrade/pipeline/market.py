@@ -12,13 +12,16 @@ from qtrade.calendars import future_positions, time_zone
 from qtrade.config import RunConfig
 from qtrade.data.cache import Cache
 from qtrade.data.load import load_bars
+from qtrade.errors import UsageError
 from qtrade.features.audit import audit_features
 from qtrade.features.build import build
 from qtrade.features.marks import marks, whole_marks
 from qtrade.features.scaler import Scaler
 from qtrade.features.targets import Target, log_returns
 from qtrade.progress import Progress
+from qtrade.runs import Run
 from qtrade.types import Bars, Features, Float32Array, Float64Array, IntArray
+from qtrade.user_code import UserFile
 from qtrade.windows import Samples, WindowConfig
 
 
@@ -89,6 +92,18 @@ def derive(
         files=built.files,
         versions=versions or {},
     )
+
+
+def check_files(run: Run, config: RunConfig) -> None:
+    """Raise `UsageError` unless the user's files behind features and target are those that the models learned from."""
+    recorded = run.manifest["facts"]
+    for setting, path in config.features.files.items():
+        if UserFile.read(path).sha256 != recorded.get(setting):
+            raise UsageError(
+                f"{path} is not what it was when {run.name} was trained",
+                why=f"{setting} names it, and the models know its numbers as they were",
+                fix=f"undo the change, or train a new run: `qtrade train --config {run.folder / 'config.toml'}`",
+            )
 
 
 def scaled(market: Market, scaler: Scaler, target: Target | None, window: WindowConfig, delay: int) -> Samples:

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from qtrade.errors import DataError
-from qtrade.evaluation.verdict import verdict
+from qtrade.errors import DataError, IntegrityError
+from qtrade.evaluation.result import Evaluation
 from qtrade.files import read_json, read_parquet, write_json
-from qtrade.pipeline.evaluate import model_skills, seed_mean_with_actual
-from qtrade.report.page import ReportInput, StrategyReport, write_report
-from qtrade.runs import Run, check_run, read_history
+from qtrade.pipeline.evaluate import evaluate_run
+from qtrade.pipeline.measures import seed_mean_with_actual
+from qtrade.progress import Progress
+from qtrade.report.page import ReportInput, StrategyReport, write_invalid, write_report
+from qtrade.runs import Run, read_history
 
 
-def report_run(run: Run) -> Path:
-    """Write ``report.html`` and ``metrics.json`` of a trained run and return the report's path."""
-    check_run(run)
+def report_run(run: Run, *, progress: Progress, evaluation: Evaluation | None = None) -> Path:
+    """Write ``report.html`` and ``metrics.json`` of a trained run and return the report's path.
+
+    Parameters
+    ----------
+    evaluation
+        Of this run as it is; by default it is evaluated.
+
+    Raises
+    ------
+    IntegrityError
+        If something in the run used the future; the report then says so and nothing else.
+    """
+    try:
+        evaluation = evaluation or evaluate_run(run, progress=progress)
+    except IntegrityError:
+        write_invalid(run.folder / "report.html", run.name, read_json(run.folder / "evaluation.json", fix=""))
+        raise
     config = run.config
     bars = run.bars
     manifest = run.manifest
     forecasts, actual = seed_mean_with_actual(*run.forecasts(config.model))
-    skills = model_skills(run, bars)
-    conclusion = verdict(skills[config.model])
+    skills, conclusion = evaluation.skill, evaluation.verdict
     backtests, damaged = _read_backtests(run)
     account = config.backtest
     costs = (
@@ -43,6 +58,7 @@ def report_run(run: Run) -> Path:
             data_hash=manifest["facts"]["data"],
             model=config.model,
             verdict=conclusion,
+            evaluation=evaluation,
             skill=skills,
             forecasts=forecasts,
             actual=actual,
@@ -63,7 +79,8 @@ def report_run(run: Run) -> Path:
     write_json(
         run.folder / "metrics.json",
         {
-            "verdict": asdict(conclusion),
+            "verdict": conclusion.to_dict(),
+            "gates": [gate.to_dict() for gate in evaluation.gates],
             "skill": {model: [one.to_dict() for one in values] for model, values in skills.items()},
             "backtests": [{"name": one.name, "params": dict(one.params), **dict(one.metrics)} for one in backtests],
             "buy_and_hold": dict(backtests[0].benchmark_metrics) if backtests else None,

@@ -17,7 +17,6 @@ from qtrade.data.cache import Cache
 from qtrade.errors import IntegrityError, QtradeError
 from qtrade.files import write_parquet
 from qtrade.models.device import choose_device, torch_version
-from qtrade.pipeline.evaluate import evaluate_run
 from qtrade.pipeline.fitting import fit_fold
 from qtrade.pipeline.market import Market, prepare
 from qtrade.pipeline.parallel import count_workers, run_jobs
@@ -56,7 +55,6 @@ def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress
     models = dict.fromkeys((config.model, "naive", *config.baselines))
     for model in models:
         _train_model(model, config, market, folds, run, progress)
-    evaluate_run(run, market.bars, progress)
     return run
 
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from qtrade.evaluation.result import Evaluation
 from qtrade.evaluation.skill import MIN_LABELS, Comparison, HorizonSkill
 from qtrade.evaluation.verdict import LEVEL, Verdict
 from qtrade.files import write_text
@@ -78,7 +80,9 @@ class ReportInput:
     model
         Name of the main model, a key of `skill`.
     verdict
-        Of the main model.
+        Of the run.
+    evaluation
+        Everything that was found.
     skill
         Skill per horizon of each model that forecast the same origins.
     forecasts, actual
@@ -108,6 +112,7 @@ class ReportInput:
     data_hash: str
     model: str
     verdict: Verdict
+    evaluation: Evaluation
     skill: Mapping[str, tuple[HorizonSkill, ...]]
     forecasts: Forecasts
     actual: Float64Array
@@ -118,6 +123,16 @@ class ReportInput:
     commands: tuple[str, ...]
     notes: tuple[str, ...] = ()
     delay: int = 0
+
+
+TONES: Mapping[str, str] = {"PASS": "good", "FAIL": "bad", "INVALID": "bad", "WARN": "open", "INCONCLUSIVE": "open"}
+
+
+def write_invalid(path: Path, run_name: str, evaluation: Mapping[str, Any]) -> None:
+    """Write the report of a run that used the future: that it did, where, and nothing else."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__package__).joinpath("invalid.html").read_text("utf-8"))
+    write_text(path, template.render(run_name=run_name, violations=evaluation["gates"][0]["reasons"]))
 
 
 def write_report(report: ReportInput, path: Path) -> None:
@@ -135,7 +150,7 @@ def render(report: ReportInput) -> str:
         period=_period(report.bars.index),
         test_period=_period(report.forecasts.origin),
         last_bar=f"{report.bars.index[-1]:%Y-%m-%d}",
-        tone={"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "open"}[report.verdict.headline],
+        tone=TONES[report.verdict.headline],
         tiles=_tiles(report),
         skill_figures=[Markup(figures.skill_r2(skill)), Markup(figures.skill_ic(skill))] if skill else [],
         skill_table=_skill_table(report.model, skill),

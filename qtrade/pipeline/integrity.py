@@ -1,0 +1,136 @@
+"""Gate G0: make a run's parts again, and see that none of them used the future.
+
+Each part was checked when it was made. But a run is a folder, which outlives the code that made it: files are edited,
+folds fitted by other versions, ideas tried. So what can be made again is made again and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from qtrade.config import RunConfig
+from qtrade.errors import IntegrityError, QtradeError
+from qtrade.features.audit import audit_features
+from qtrade.features.scaler import Scaler
+from qtrade.pipeline.fitting import load_fitted, scaler_rows
+from qtrade.pipeline.market import Market, derive
+from qtrade.pipeline.replay import Replayed
+from qtrade.runs import Run
+from qtrade.splits import walk_forward
+from qtrade.types import Fold, Forecasts
+
+CUTS = 2
+"""Origins at which forecasts are made again from bars that end there."""
+
+# Sums of single precision over other batches round differently; a look-ahead moves a path by far more.
+_ROUNDING = 1e-3
+
+
+def folds_of(market: Market, config: RunConfig) -> tuple[Fold, ...]:
+    """Walk-forward folds of a run."""
+    return walk_forward(
+        len(market.bars), market.features.warmup, config.window.seq_len, config.window.horizon, config.split
+    )
+
+
+def find_violations(
+    run: Run, config: RunConfig, market: Market, forecasts: Forecasts, backtests: Sequence[Replayed]
+) -> list[str]:
+    """Name everything in a run that used, or may have used, the future; empty where nothing did.
+
+    Parameters
+    ----------
+    forecasts
+        Of the run's model, all seeds.
+    backtests
+        What is known of each backtest of the run.
+
+    Raises
+    ------
+    QtradeError
+        If a part cannot be made again at all.
+    """
+    try:
+        audit_features(market.bars, config.features, seed=config.seed)
+    except IntegrityError as error:
+        return [str(error.what)]  # whatever stands on these features is worth no further look
+    folds = folds_of(market, config)
+    return [
+        *_purge(run, config, market, forecasts, folds),
+        *_scalers(run, config, market, folds),
+        *_forecasts(run, config, market, forecasts),
+        *(one.problem for one in backtests if one.problem),
+    ]
+
+
+def _purge(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, folds: Sequence[Fold]) -> Iterator[str]:
+    """Whether every label that was learned from or validated on ended before the model was first used."""
+    index = market.bars.index
+    reach = config.window.horizon + config.split.delay
+    recorded = run.manifest["folds"]
+    if len(recorded) != len(folds):
+        yield f"The run holds {len(recorded)} folds, its configuration makes {len(folds)}."
+        return
+    for fold, told in zip(folds, recorded, strict=True):
+        for part, first in (("fit", told["valid"][0]), ("valid", told["test"][0])):
+            last, following = (index.get_indexer(pd.DatetimeIndex([stamp])).item() for stamp in (told[part][1], first))
+            if last + reach > following:
+                yield (
+                    f"Fold {fold.number} is not purged: the last label of '{part}' ends {last + reach - following} "
+                    f"bars after {first}, where the next part begins."
+                )
+        ends = [str(index[fold.fit[-1]]), str(index[fold.valid[-1]]), str(index[fold.train_end])]
+        if ends != [told["fit"][1], told["valid"][1], told["train_end"]]:
+            yield f"Fold {fold.number} was made of other bars than its configuration says: {told['train_end']}."
+    for number in np.unique(forecasts.fold):
+        rows = forecasts.fold == number
+        if forecasts.train_end[rows].nunique() != 1 or forecasts.train_end[rows][0] != index[folds[number].train_end]:
+            yield f"The forecasts of fold {number} come from a model of {forecasts.train_end[rows].max()}."
+
+
+def _scalers(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold]) -> Iterator[str]:
+    """Whether each scaler is what its fold's fitting bars make it."""
+    target = market.target_of(config.model)
+    for fold in folds:
+        rows = scaler_rows(fold, config.window.seq_len)
+        again = Scaler.fit(market.features, target.past, rows, centred=target.centred)
+        for replicate in range(config.replicates if config.model == "informer" else 1):
+            folder = run.fold_folder(config.model, fold.number, replicate)
+            saved = Scaler.load(folder / "scaler.json")
+            parts = ("mean", "std", "target_mean", "target_scale")
+            same = all(np.allclose(getattr(saved, part), getattr(again, part), rtol=1e-9, atol=0) for part in parts)
+            if saved.last_row > fold.fit[-1] or not same:
+                yield (
+                    f"The scaler of fold {fold.number} was not fitted on its fitting bars, which end at "
+                    f"{market.bars.index[fold.fit[-1]]}: it knows of others."
+                )
+
+
+def _forecasts(run: Run, config: RunConfig, market: Market, forecasts: Forecasts) -> Iterator[str]:
+    """Whether forecasts come out the same from bars that end at their origin."""
+    generator = np.random.default_rng(config.seed)
+    origins = np.unique(market.bars.index.get_indexer(forecasts.origin))
+    spread = float(np.abs(forecasts.path).max()) or 1.0
+    for origin in sorted(generator.choice(origins, size=min(CUTS, len(origins)), replace=False).tolist()):
+        stamp = market.bars.index[origin]
+        rows = np.asarray(forecasts.origin == stamp)
+        fold = int(forecasts.fold[rows][0])
+        try:
+            known = derive(config, market.bars.rows(0, origin + 1))
+        except QtradeError as error:
+            yield f"The inputs of the forecast at {stamp} cannot be made without its future: {error.what}."
+            continue
+        for replicate in np.unique(forecasts.seed[rows]):
+            fitted = load_fitted(run, config, known, config.model, fold, int(replicate))
+            path, made = fitted.paths(known, config, range(origin, origin + 1))
+            for symbol, again in zip(made.symbol, path, strict=True):
+                name = market.bars.symbols[int(symbol)]
+                stored = forecasts.path[rows & (forecasts.symbol == name) & (forecasts.seed == replicate)]
+                if len(stored) != 1 or np.abs(stored[0] - again).max() > _ROUNDING * spread:
+                    yield (
+                        f"The forecast of {name} at {stamp} (fold {fold}) is not what its model says when the bars "
+                        "end there: it knew of later ones, or was altered."
+                    )

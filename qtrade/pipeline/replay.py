@@ -1,0 +1,89 @@
+"""Trade a saved backtest's decisions again: what it holds must be what its decisions make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qtrade.backtest.costs import BacktestConfig, RuinError
+from qtrade.backtest.engine import simulate
+from qtrade.errors import DataError
+from qtrade.files import read_json, read_parquet
+from qtrade.runs import Run
+from qtrade.types import BacktestResult, Bars, Forecasts
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """A saved backtest, traded again.
+
+    Attributes
+    ----------
+    name, params
+        The strategy and its parameters.
+    result
+        What its decisions make; None where `problem` says why there is nothing.
+    delayed
+        The same decisions filled one bar later; None where that ruins the account or leaves no bar.
+    problem
+        Why the saved backtest is not what its decisions make; empty if it is.
+    """
+
+    name: str
+    params: Mapping[str, Any]
+    result: BacktestResult | None
+    delayed: BacktestResult | None
+    problem: str
+
+
+def replay(run: Run, bars: Bars, account: BacktestConfig) -> list[Replayed]:
+    """Trade every backtest of a run that was made with an account again; unreadable ones are left out.
+
+    Parameters
+    ----------
+    bars
+        The bars that were traded.
+    """
+    described = account.model_dump(mode="json")
+    found = []
+    for path in sorted(run.folder.glob("backtests/*/metrics.json"), key=lambda path: path.stat().st_mtime_ns):
+        try:
+            told = read_json(path, fix="")
+            if told["account"] == described:
+                found.append(_replay(told, path.parent, bars, account))
+        except (DataError, KeyError, TypeError):
+            continue  # the report names it
+    return found
+
+
+def _replay(told: Mapping[str, Any], folder: Path, bars: Bars, account: BacktestConfig) -> Replayed:
+    name = told["strategy"]
+    decided = pd.DataFrame(read_parquet(folder / "weights.parquet", fix="")["decided"])
+    saved = read_parquet(folder / "equity.parquet", fix="")["equity"]
+    if not decided.index.equals(bars.index):
+        return Replayed(name, told["params"], None, None, f"The backtest of '{name}' is of other bars than the run's.")
+    result = simulate(bars, decided, account)
+    if not np.allclose(saved.to_numpy(), result.equity.to_numpy(), rtol=1e-9):
+        first = int(np.argmax(~np.isclose(saved.to_numpy(), result.equity.to_numpy(), rtol=1e-9)))
+        problem = (
+            f"The account of '{name}' is not what its decisions make when they are filled {account.delay} "
+            f"bar{'s' if account.delay > 1 else ''} later at the open: it differs from {bars.index[first]} on."
+        )
+        return Replayed(name, told["params"], None, None, problem)
+    later = account.model_copy(update={"delay": account.delay + 1})
+    try:
+        delayed = simulate(bars, decided, later) if later.delay < len(bars) else None
+    except RuinError:
+        delayed = None
+    return Replayed(name, told["params"], result, delayed, "")
+
+
+def tested_bars(bars: Bars, forecasts: Forecasts, delay: int) -> Bars:
+    """From the first origin to the bar on which the last decision is filled."""
+    first, last = bars.index.get_indexer(pd.DatetimeIndex([forecasts.origin.min(), forecasts.origin.max()]))
+    return bars.rows(int(first), min(int(last) + delay + 1, len(bars)))
