@@ -24,7 +24,7 @@ from qtrade.types import Float64Array, IntArray
 LEAST_BARS = 60
 # Bai (1997), table of the argmax of Brownian motion minus |x| / 2: its 95 % two-sided quantile.
 _BAI95 = 11.0
-BLOCK_BARS = 48
+BLOCK_BARS = 63
 """Bars of a block: long enough that a persistent forecast is forgotten by the next but one."""
 _LAGS = 6
 _LEAST_BLOCKS = 20
@@ -149,7 +149,7 @@ def find_break(found: Contributions) -> Break | None:
         return None
     path = np.cumsum(value - value.mean()) / math.sqrt(variance * size)
     # Neither side may be too short to have a mean.
-    inner = slice(LEAST_BARS // 2, size - LEAST_BARS // 2)
+    inner = slice(LEAST_BARS // 3, size - LEAST_BARS // 3)
     split = int(np.abs(path[inner]).argmax()) + inner.start + 1
     before, after = float(value[:split].mean()), float(value[split:].mean())
     step = after - before

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, special
 
+from qtrade.evaluation.plain import plain
 from qtrade.evaluation.regimes import UNKNOWN, Regimes
 from qtrade.evaluation.significance import effective_size, holm, long_run_variance
 from qtrade.evaluation.skill import SAME
@@ -187,7 +188,7 @@ class FoldHeatmap:
         return {
             "folds": list(self.folds),
             "regimes": list(self.labels),
-            "r2_vs_zero": [[_finite(value) for value in row] for row in self.r2],
+            "r2_vs_zero": [[plain(value) for value in row] for row in self.r2],
             "origins": self.origins.tolist(),
         }
 
@@ -261,8 +262,8 @@ def by_regime(
             RegimeSkill(
                 label=label,
                 bars=int((regimes.codes == number).sum()),
-                train_share=_finite(train_share[number]),
-                test_share=_finite(test_share[number]),
+                train_share=plain(train_share[number]),
+                test_share=plain(test_share[number]),
                 forecasts=int(mine.sum()),
                 n_eff=n_eff,
                 enough=n_eff >= ENOUGH,
@@ -473,10 +474,6 @@ def _adjusted(found: Sequence[RegimeSkill]) -> tuple[RegimeSkill, ...]:
 
 def _share(hits: NDArray[np.bool_]) -> float | None:
     return float(hits.mean()) if len(hits) else None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _interval_dict(name: str, interval: Interval | None) -> dict[str, float | None]:

@@ -26,6 +26,20 @@ TITLES = {
     "G7": "Interval coverage",
     "G8": "Trading",
 }
+# What a gate that decides the headline means, when it fails and when it warns.
+_MEANS = {
+    "G1": ("The skill is too good to be true.", "The skill is too good to be true."),
+    "G3": ("What was learned did not last.", "What was learned may not have lasted."),
+    "G4": ("Cross-validation promised what time did not keep.", "Cross-validation promised more than time kept."),
+    "G5": (
+        "The test period was unlike training, or one corner of it made all the gain.",
+        "Part of the test period was unlike training, or forecasts pointed the wrong way in a part of it.",
+    ),
+    "G8": (
+        "Trading on these forecasts shows nothing beyond luck and costs.",
+        "Trading on these forecasts proves little.",
+    ),
+}
 _IN_HEADLINE = ("G0", "G1", "G2", "G3", "G4", "G5", "G8")
 # Without these nothing is known of what a PASS would claim: that there is skill, and that it lasts.
 _NEEDED = ("G2", "G3")
@@ -214,7 +228,7 @@ def coverage_gate(asked: float, covered: Sequence[tuple[str, float, bool]]) -> G
     if not known:
         return Gate("G7", "NOT MEASURED", ("No regime has enough independent outcomes.",))
     label, share = max(known, key=lambda one: abs(one[1] - asked))
-    error = abs(share - asked)
+    error = round(abs(share - asked), 9)  # 0.80 - 0.75 is no more than five points
     text = f"The {asked:.0%} interval held {share:.0%} of outcomes in the regime '{label}', its worst."
     return Gate("G7", "FAIL" if error > 0.10 else "WARN" if error > 0.05 else "PASS", (text,))
 
@@ -249,8 +263,9 @@ def conclude(gates: Sequence[Gate], skill: Verdict) -> Verdict:
         return Verdict("INVALID", deciding[0].reasons[0], deciding[0].reasons[1:])
     first = next((gate for gate in deciding if gate.code != "G2"), None)
     line = skill.line
-    if first is not None and outcome != "PASS" and skill.headline != outcome:
-        line = f"{first.reasons[0]} Of the forecasts themselves: {skill.line[0].lower()}{skill.line[1:]}"
+    if first is not None and outcome in ("FAIL", "WARN") and skill.headline != outcome:
+        meaning = _MEANS[first.code][0 if outcome == "FAIL" else 1]
+        line = f"{meaning} {first.reasons[0]} Of the forecasts themselves: {skill.line[0].lower()}{skill.line[1:]}"
     elif not deciding:
         line = f"{skill.line} Whether it lasts could not be measured."
     reasons = tuple(f"{gate.title}: {gate.reasons[0]}" for gate in deciding if gate.code != "G2")

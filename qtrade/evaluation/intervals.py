@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from qtrade.evaluation.plain import plain
 from qtrade.evaluation.significance import long_run_variance
 from qtrade.types import Float64Array, IntArray
 
@@ -88,14 +89,14 @@ class Coverage:
             "method": self.method,
             "level_share": self.level,
             "origins": self.origins,
-            "coverage_share": _finite(self.share),
-            "coverage_low95_share": _finite(self.low),
-            "coverage_high95_share": _finite(self.high),
-            "median_width_log_return": _finite(self.median_width),
-            "infinite_share": _finite(self.infinite_share),
-            "empty_share": _finite(self.empty_share),
+            "coverage_share": plain(self.share),
+            "coverage_low95_share": plain(self.low),
+            "coverage_high95_share": plain(self.high),
+            "median_width_log_return": plain(self.median_width),
+            "infinite_share": plain(self.infinite_share),
+            "empty_share": plain(self.empty_share),
             "stretch_origins": self.stretch,
-            "worst_stretch_share": _finite(self.worst),
+            "worst_stretch_share": plain(self.worst),
             "worst_stretch_start_row": self.worst_start if found else None,
             "worst_stretch_end_row": self.worst_end if found else None,
         }
@@ -476,7 +477,3 @@ def _check(error: Float64Array, bank: Float64Array, delay: int, level: float) ->
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

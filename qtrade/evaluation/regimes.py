@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrade.evaluation.plain import plain_nested
 from qtrade.types import Float64Array, IntArray
 
 UNKNOWN = -1
@@ -102,11 +103,11 @@ class RegimeMix:
         """Return plain values that JSON can hold; None for NaN."""
         return {
             "regimes": list(self.labels),
-            "train_share": _plain(self.train_share),
-            "test_share": _plain(self.test_share),
-            "train_transition_share_per_bar": _plain(self.train_transitions),
-            "test_transition_share_per_bar": _plain(self.test_transitions),
-            "novelty_share": _plain(np.float64(self.novelty)),
+            "train_share": plain_nested(self.train_share),
+            "test_share": plain_nested(self.test_share),
+            "train_transition_share_per_bar": plain_nested(self.train_transitions),
+            "test_transition_share_per_bar": plain_nested(self.test_transitions),
+            "novelty_share": plain_nested(np.float64(self.novelty)),
         }
 
 
@@ -369,10 +370,3 @@ def _transitions(codes: IntArray, regimes: Regimes) -> Float64Array:
     left = counts.sum(axis=1, keepdims=True)
     shares: Float64Array = np.divide(counts, left, out=np.full((size, size), np.nan), where=left > 0)
     return shares
-
-
-def _plain(values: Any) -> Any:
-    """Turn numbers and arrays of them into plain ones, with None for NaN."""
-    if np.ndim(values):
-        return [_plain(one) for one in values]
-    return float(values) if np.isfinite(values) else None

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from qtrade.evaluation.plain import plain
 from qtrade.types import Float32Array, Float64Array, IntArray
 
 LEVEL = 0.05
@@ -89,16 +90,16 @@ class FeatureShift:
             "name": self.name,
             "answer": self.answer,
             "reason": self.reason,
-            "phi": _plain(self.phi),
+            "phi": plain(self.phi),
             "train_rows_bars": self.train_rows,
             "block_rows_bars": self.block_rows,
             "reference_blocks": len(self.reference_flagged),
         }
         for kind, table in (("", self.values), ("_rank_share", self.ranks)):
             for column, statistic in enumerate(STATISTICS):
-                summary[f"{statistic}{kind}"] = _plain(np.median(table[:, column])) if len(table) else None
-        summary["p"] = _plain(np.median(self.p)) if len(self.p) else None
-        summary["p_last_block"] = _plain(self.p[-1]) if len(self.p) else None
+                summary[f"{statistic}{kind}"] = plain(np.median(table[:, column])) if len(table) else None
+        summary["p"] = plain(np.median(self.p)) if len(self.p) else None
+        summary["p_last_block"] = plain(self.p[-1]) if len(self.p) else None
         summary["p_blocks"] = [float(one) for one in self.p]
         return summary
 
@@ -137,8 +138,8 @@ class ShiftSummary:
             "flagged_pairs": self.flagged,
             "judged_pairs": self.judged,
             "expected_pairs": self.expected,
-            "p": _plain(self.p),
-            "flagged_folds_share": {name: _plain(share) for name, share in self.flagged_share.items()},
+            "p": plain(self.p),
+            "flagged_folds_share": {name: plain(share) for name, share in self.flagged_share.items()},
         }
 
 
@@ -506,7 +507,3 @@ def _untold(name: str, reason: str, train_rows: int) -> FeatureShift:
 
 def _worth(train_rows: int, block_rows: int, blocks: int) -> float:
     return min(_WORTH * train_rows / block_rows, blocks)
-
-
-def _plain(value: float | np.floating) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qtrade.evaluation.significance import ewc_test, mean_interval
 from qtrade.evaluation.transfer import LEAST_ORIGINS, Transfer
@@ -93,7 +94,7 @@ class Staleness:
 
 
 def staleness(transfer: Transfer) -> Staleness:
-    """Measure the staleness of every age, on the origins where a model of that age and the fresh one were asked."""
+    """Measure the staleness of every age, on origins that were put alike to all models that were asked."""
     ages = tuple(age for j in range(1, transfer.models) if (age := _age(transfer, j)) is not None)
     tested = next((age for age in reversed(ages) if age.retrainings <= TESTED_AGE), None)
     own = transfer.loss[transfer.fold, np.arange(len(transfer.fold))]
@@ -105,13 +106,14 @@ def staleness(transfer: Transfer) -> Staleness:
 
 def _age(transfer: Transfer, retrainings: int) -> Age | None:
     """Compare models aged some retrainings; None where too few origins have both."""
-    rows = np.nonzero(transfer.fold >= retrainings)[0]
+    shared = _asked_alike(transfer)
+    rows = np.nonzero((transfer.fold >= retrainings) & shared)[0]
     fresh = transfer.loss[transfer.fold[rows], rows]
     old = transfer.loss[transfer.fold[rows] - retrainings, rows]
     both = np.isfinite(fresh) & np.isfinite(old)
-    if both.sum() < LEAST_ORIGINS:
-        return None
     rows, fresh, old = rows[both], fresh[both], old[both]
+    if len(rows) < LEAST_ORIGINS:
+        return None
     naive = transfer.naive_loss[rows]
     lost = (old - fresh) / naive.mean()
     low, high = mean_interval(lost)
@@ -128,14 +130,29 @@ def _age(transfer: Transfer, retrainings: int) -> Age | None:
     )
 
 
+def _asked_alike(transfer: Transfer) -> NDArray[np.bool_]:
+    """(O,) whether every model that was asked about an origin's period was asked about this origin.
+
+    Some models are asked at all origins, others at some: a period in which a pair was asked more often would count
+    for more.
+    """
+    asked = np.isfinite(transfer.loss)
+    alike = np.ones(len(transfer.fold), dtype=np.bool_)
+    for period in range(transfer.models):
+        rows = transfer.fold == period
+        here = asked[:, rows]
+        alike[rows] = here[here.any(axis=1)].all(axis=0)
+    return alike
+
+
 def _half_life(ages: tuple[Age, ...]) -> float | None:
     """Interpolate the age at which half of the edge on the same origins is lost."""
     bars, share = 0.0, 0.0
     for age in ages:
-        lost = age.r2_lost / age.fresh_r2 if age.fresh_r2 > 0 else np.inf
+        if age.fresh_r2 <= 0:
+            continue  # on these origins there is no edge to lose
+        lost = age.r2_lost / age.fresh_r2
         if lost >= 0.5:
-            if not np.isfinite(lost):
-                return age.bars
             return bars + (age.bars - bars) * (0.5 - share) / (lost - share)
         bars, share = age.bars, lost
     return None

@@ -19,6 +19,7 @@ from qtrade.backtest.statistics import (
     open_to_open,
     probabilistic_sharpe,
 )
+from qtrade.evaluation.plain import plain
 from qtrade.types import BacktestResult, Bars, Float64Array
 
 # With fewer variants the probability of backtest overfitting says nothing.
@@ -86,7 +87,7 @@ class TradingEvidence:
             "delay_retention": "delay_retention_share",
             "pbo": "pbo_share",
         }
-        return {names.get(name, name): _known(value) for name, value in asdict(self).items()}
+        return {names.get(name, name): plain(value) for name, value in asdict(self).items()}
 
 
 def trading_evidence(
@@ -140,17 +141,17 @@ def trading_evidence(
     evidence = TradingEvidence(
         trades=measured.trades,
         years=measured.years,
-        sharpe=_known(measured.sharpe),
-        sharpe_low=_known(measured.sharpe_low),
-        sharpe_high=_known(measured.sharpe_high),
-        psr=_known(probabilistic_sharpe(net)),
-        dsr=_known(deflated_sharpe(net, trials=trials, variance=trial_variance)),
+        sharpe=plain(measured.sharpe),
+        sharpe_low=plain(measured.sharpe_low),
+        sharpe_high=plain(measured.sharpe_high),
+        psr=plain(probabilistic_sharpe(net)),
+        dsr=plain(deflated_sharpe(net, trials=trials, variance=trial_variance)),
         trials=trials,
         min_track_record_years=_not_nan(min_track_record(net) / periods),
-        shift_p=_known(shifts.p),
-        breakeven_over_cost=_known(measured.breakeven_cost_bps * BASIS_POINT / cost) if cost > 0 else None,
+        shift_p=plain(shifts.p),
+        breakeven_over_cost=plain(measured.breakeven_cost_bps * BASIS_POINT / cost) if cost > 0 else None,
         delay_retention=None if delayed is None else retention(measured.sharpe, metrics(delayed, periods).sharpe),
-        pbo=_known(backtest_overfitting(different)) if enough else None,
+        pbo=plain(backtest_overfitting(different)) if enough else None,
         variants=int(different.shape[1]),
     )
     return evidence, shifts
@@ -217,7 +218,7 @@ def _falling(value: float | None, *, enough: float, most: float) -> Grade:
 
 
 def _dsr_reason(evidence: TradingEvidence) -> str:
-    number = _known(evidence.dsr)
+    number = plain(evidence.dsr)
     if number is None:
         return "Deflated Sharpe ratio not measured: the net returns do not vary."
     trials = "a useless strategy" if evidence.trials == 1 else f"the luckiest of {evidence.trials} useless trials"
@@ -229,7 +230,7 @@ def _dsr_reason(evidence: TradingEvidence) -> str:
 
 
 def _shift_reason(p: float | None) -> str:
-    number = _known(p)
+    number = plain(p)
     if number is None:
         return "Timing not measured: the period is too short to hold the positions at other times."
     text = f"The same positions at other times do at least as well with probability {_exact(number, 0.05, 0.10)}"
@@ -237,7 +238,7 @@ def _shift_reason(p: float | None) -> str:
 
 
 def _cost_reason(ratio: float | None) -> str:
-    number = _known(ratio)
+    number = plain(ratio)
     if number is None:
         return "Room for costs not measured: no cost was assumed."
     if number <= 0:
@@ -247,7 +248,7 @@ def _cost_reason(ratio: float | None) -> str:
 
 
 def _delay_reason(evidence: TradingEvidence) -> str:
-    number = _known(evidence.delay_retention)
+    number = plain(evidence.delay_retention)
     if number is not None:
         text = f"Filled one bar later, the strategy has {_exact(number, 0.25, 0.5)} times its Sharpe ratio"
         return f"{text}; 0.5 passes, below 0.25 fails."
@@ -257,7 +258,7 @@ def _delay_reason(evidence: TradingEvidence) -> str:
 
 
 def _pbo_reason(evidence: TradingEvidence) -> str:
-    number = _known(evidence.pbo)
+    number = plain(evidence.pbo)
     if number is None:
         return f"Overfitting not measured: that needs {MIN_VARIANTS} variants, and there are {evidence.variants}."
     text = f"The best of {evidence.variants} variants is below their median in other bars"
@@ -271,10 +272,6 @@ def _exact(value: float, *thresholds: float) -> str:
         if all((float(text) < one) == (value < one) and (float(text) > one) == (value > one) for one in thresholds):
             break
     return text
-
-
-def _known(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _not_nan(value: float) -> float | None:

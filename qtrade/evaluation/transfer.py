@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from qtrade.evaluation.plain import plain
 from qtrade.evaluation.significance import ewc_test, mean_interval
 from qtrade.types import Float64Array, IntArray
 
@@ -103,7 +104,7 @@ class Skill:
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Return plain values."""
-        return {"r2": _plain(self.r2), "r2_standard_error": _plain(self.error), "origins": self.origins}
+        return {"r2": plain(self.r2), "r2_standard_error": plain(self.error), "origins": self.origins}
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ class Matrix:
         """Return plain values."""
         parts = {name: getattr(self, name) for name in ("seen", "honest", "stale", "optimism", "decay")}
         return {
-            "r2_model_by_period": [[_plain(value) for value in row] for row in self.r2],
-            "r2_standard_error": [[_plain(value) for value in row] for row in self.error],
+            "r2_model_by_period": [[plain(value) for value in row] for row in self.r2],
+            "r2_standard_error": [[plain(value) for value in row] for row in self.error],
             "origins_per_period": self.origins.tolist(),
             **{name: None if part is None else part.to_dict() for name, part in parts.items()},
         }
@@ -224,7 +225,3 @@ def _averaged(loss: Float64Array, naive: Float64Array) -> Skill | None:
 def _difference(worse: Float64Array, better: Float64Array, naive: Float64Array) -> Difference | None:
     both = np.isfinite(worse) & np.isfinite(better)
     return compare(worse[both], better[both], naive[both]) if both.sum() >= LEAST_ORIGINS else None
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

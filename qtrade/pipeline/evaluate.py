@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from qtrade.evaluation.verdict import Verdict, verdict
 from qtrade.features.targets import volatility
 from qtrade.files import read_json, write_json
 from qtrade.pipeline.cadence import suggest_cadence
-from qtrade.pipeline.integrity import find_violations, folds_of
+from qtrade.pipeline.integrity import find_altered, find_violations, folds_of
 from qtrade.pipeline.ladder import Probe, climb
 from qtrade.pipeline.market import Market, check_files, derive
 from qtrade.pipeline.measures import (
@@ -66,9 +66,19 @@ def evaluate_run(
     Raises
     ------
     IntegrityError
-        If something in the run used the future; ``evaluation.json`` then says so and nothing else.
+        If something in the run used the future; ``evaluation.json`` and ``report.html`` then say so and nothing else.
     """
     check_run(run)
+    try:
+        return _evaluate(run, progress, config, full=full, probe=probe)
+    except _ViolationError as error:
+        _refuse(run, error.violations)
+    except IntegrityError as error:
+        _refuse(run, [error.what])
+
+
+def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: bool, probe: Probe) -> Evaluation:
+    """Measure everything; see `evaluate_run`."""
     config = config or run.config
     check_files(run, config)
     bars = run.bars
@@ -77,9 +87,8 @@ def evaluate_run(
     market = derive(config, bars)
     forecasts = raw.seed_mean()
     backtests = replay(run, tested_bars(bars, forecasts, config.backtest.delay), config.backtest)
-    violations = find_violations(run, config, market, raw, backtests)
-    if violations:
-        _refuse(run, violations)
+    if violations := find_violations(run, config, market, raw, backtests):
+        raise _ViolationError(violations)
     folds = folds_of(market, config)
     question = make_question(
         [fold.train_end for fold in folds],
@@ -89,6 +98,8 @@ def evaluate_run(
         windows=config.evaluation.windows * (10 if full else 1),
     )
     transfer = transfer_run(run, config, market, question, progress)
+    if violations := find_altered(transfer, question.symbols, forecasts, market):
+        raise _ViolationError(violations)
     progress.start("evaluate: measure", 6)
     skills = model_skills(run, config, bars, folds[0])
     progress.advance(1, "skill")
@@ -108,7 +119,7 @@ def evaluate_run(
     judged = verdict(mine)
     opened = [
         gates.integrity_gate(()),
-        gates.plausibility_gate(mine, _path_r2(stability), _limits(config), _suspects(market, folds)),
+        gates.plausibility_gate(mine, _path_r2(stability), limits_of(config), suspects_among(market, folds)),
         gates.skill_gate(judged),
         gates.stability_gate(
             stability.staleness,
@@ -156,11 +167,24 @@ def evaluate_run(
     return evaluation
 
 
-def _refuse(run: Run, violations: Sequence[str]) -> None:
+class _ViolationError(IntegrityError):
+    """Everything in a run that used the future."""
+
+    def __init__(self, violations: Sequence[str]) -> None:
+        super().__init__(violations[0])
+        self.violations = violations
+
+
+def _refuse(run: Run, violations: Sequence[str]) -> NoReturn:
     """Leave nothing but the violations, and stop."""
+    from qtrade.report.page import write_invalid  # draws figures, which a run that is valid does not need here
+
     gate = gates.integrity_gate(violations)
     conclusion = conclude([gate], Verdict("INVALID", "", ()))
-    write_json(run.folder / "evaluation.json", {"verdict": conclusion.to_dict(), "gates": [gate.to_dict()]})
+    told = {"verdict": conclusion.to_dict(), "gates": [gate.to_dict()]}
+    write_json(run.folder / "evaluation.json", told)
+    write_invalid(run.folder / "report.html", run.name, told)
+    (run.folder / "metrics.json").unlink(missing_ok=True)  # an earlier report's
     others = f" And {len(violations) - 1} more: see evaluation.json." if len(violations) > 1 else ""
     raise IntegrityError(
         f"INVALID: {violations[0]}{others}",
@@ -181,7 +205,7 @@ def _path_r2(stability: Stability) -> float | None:
     return stability.matrix.honest.r2 if stability.matrix.honest else None
 
 
-def _limits(config: RunConfig) -> Limits:
+def limits_of(config: RunConfig) -> Limits:
     """How good a forecast may be: published ones are no better, and no better one can be made of a known rule."""
     if config.data.source != "synthetic":
         return Limits()
@@ -192,7 +216,7 @@ def _limits(config: RunConfig) -> Limits:
     return Limits.of_known_truth(best[0][1], max(r2 for r2, _ in best))
 
 
-def _suspects(market: Market, folds: Sequence[Fold]) -> list[str]:
+def suspects_among(market: Market, folds: Sequence[Fold]) -> list[str]:
     """Features whose value at a bar moves with the return of the next one, the strongest first."""
     tested = np.arange(folds[0].test.start, min(folds[-1].test.stop, len(market.bars) - 1))
     following = market.returns[tested + 1]

@@ -13,14 +13,16 @@ import pandas as pd
 
 from qtrade.config import RunConfig
 from qtrade.errors import IntegrityError, QtradeError
+from qtrade.evaluation.transfer import Transfer
 from qtrade.features.audit import audit_features
 from qtrade.features.scaler import Scaler
 from qtrade.pipeline.fitting import load_fitted, scaler_rows
 from qtrade.pipeline.market import Market, derive
 from qtrade.pipeline.replay import Replayed
-from qtrade.runs import Run
+from qtrade.runs import Run, rows_of
 from qtrade.splits import walk_forward
-from qtrade.types import Fold, Forecasts
+from qtrade.types import Fold, Forecasts, IntArray
+from qtrade.windows import realised
 
 CUTS = 2
 """Origins at which forecasts are made again from bars that end there."""
@@ -61,9 +63,40 @@ def find_violations(
     return [
         *_purge(run, config, market, forecasts, folds),
         *_scalers(run, config, market, folds),
+        *_outcomes(run, config, market),
         *_forecasts(run, config, market, forecasts),
         *(one.problem for one in backtests if one.problem),
     ]
+
+
+def find_altered(transfer: Transfer, symbols: IntArray, forecasts: Forecasts, market: Market) -> list[str]:
+    """Name each fold whose stored forecasts are not what its model says when it is asked again.
+
+    `find_violations` takes the future away, at a few origins; this looks at all of them.
+
+    Parameters
+    ----------
+    symbols
+        Positions of the symbols of `transfer`.
+    forecasts
+        Of the run's model, averaged over seeds.
+    """
+    rows = rows_of(forecasts, market.bars)
+    place, column = rows.origin - transfer.origin[0], np.searchsorted(symbols, rows.symbol)
+    asked = np.isin(rows.symbol, symbols)
+    place, column, stored = place[asked], column[asked], forecasts.cumulative()[asked]
+    stored = stored[:, np.asarray(transfer.horizons) - 1]
+    again = transfer.predicted[transfer.fold[place], place, column]
+    other = np.abs(stored - again).max(axis=1) > _ROUNDING * (float(np.abs(stored).max()) or 1.0)
+    found = []
+    for fold in np.unique(transfer.fold[place[other]]):
+        first = int(np.nonzero(other & (transfer.fold[place] == fold))[0][0])
+        name, stamp = market.bars.symbols[symbols[column[first]]], market.bars.index[transfer.origin[place[first]]]
+        found.append(
+            f"The forecast of {name} at {stamp} (fold {fold}) is not what its model says: it was altered. "
+            f"So are {int((other & (transfer.fold[place] == fold)).sum())} of this fold."
+        )
+    return found
 
 
 def _purge(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, folds: Sequence[Fold]) -> Iterator[str]:
@@ -76,7 +109,7 @@ def _purge(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, fo
         return
     for fold, told in zip(folds, recorded, strict=True):
         for part, first in (("fit", told["valid"][0]), ("valid", told["test"][0])):
-            last, following = (index.get_indexer(pd.DatetimeIndex([stamp])).item() for stamp in (told[part][1], first))
+            last, following = (int(index.searchsorted(pd.Timestamp(stamp))) for stamp in (told[part][1], first))
             if last + reach > following:
                 yield (
                     f"Fold {fold.number} is not purged: the last label of '{part}' ends {last + reach - following} "
@@ -85,10 +118,23 @@ def _purge(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, fo
         ends = [str(index[fold.fit[-1]]), str(index[fold.valid[-1]]), str(index[fold.train_end])]
         if ends != [told["fit"][1], told["valid"][1], told["train_end"]]:
             yield f"Fold {fold.number} was made of other bars than its configuration says: {told['train_end']}."
-    for number in np.unique(forecasts.fold):
+    seeds = config.replicates if config.model == "informer" else 1
+    at = index.get_indexer(forecasts.origin)
+    for number in np.unique(forecasts.fold).tolist():
         rows = forecasts.fold == number
+        if not 0 <= number < len(folds):
+            yield f"There are forecasts of a fold {number}, which the run does not have."
+            continue
         if forecasts.train_end[rows].nunique() != 1 or forecasts.train_end[rows][0] != index[folds[number].train_end]:
             yield f"The forecasts of fold {number} come from a model of {forecasts.train_end[rows].max()}."
+    for fold in folds:
+        mine = at[forecasts.fold == fold.number]
+        whole = len(fold.test) * len(market.bars.symbols) * seeds
+        if len(mine) != whole or not np.isin(mine, fold.test).all():
+            yield (
+                f"Fold {fold.number} was tested at {whole} (origin, symbol, seed), of which the run holds "
+                f"{np.isin(mine, fold.test).sum()}: forecasts were chosen."
+            )
 
 
 def _scalers(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold]) -> Iterator[str]:
@@ -98,8 +144,7 @@ def _scalers(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold])
         rows = scaler_rows(fold, config.window.seq_len)
         again = Scaler.fit(market.features, target.past, rows, centred=target.centred)
         for replicate in range(config.replicates if config.model == "informer" else 1):
-            folder = run.fold_folder(config.model, fold.number, replicate)
-            saved = Scaler.load(folder / "scaler.json")
+            saved = load_fitted(run, config, market, config.model, fold.number, replicate).scaler
             parts = ("mean", "std", "target_mean", "target_scale")
             same = all(np.allclose(getattr(saved, part), getattr(again, part), rtol=1e-9, atol=0) for part in parts)
             if saved.last_row > fold.fit[-1] or not same:
@@ -107,6 +152,20 @@ def _scalers(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold])
                     f"The scaler of fold {fold.number} was not fitted on its fitting bars, which end at "
                     f"{market.bars.index[fold.fit[-1]]}: it knows of others."
                 )
+
+
+def _outcomes(run: Run, config: RunConfig, market: Market) -> Iterator[str]:
+    """Whether what is said to have happened is what the bars did."""
+    for model in dict.fromkeys((config.model, *config.baselines)):
+        forecasts, actual = run.forecasts(model)
+        happened = realised(market.returns, rows_of(forecasts, market.bars), forecasts.horizon, config.split.delay)
+        same = np.isclose(actual, happened, rtol=1e-9, atol=1e-12, equal_nan=True).all(axis=1)
+        if not same.all():
+            first = int(np.argmin(same))
+            yield (
+                f"The outcome stored with the forecast of '{model}' for {forecasts.symbol[first]} at "
+                f"{forecasts.origin[first]} is not what the bars did."
+            )
 
 
 def _forecasts(run: Run, config: RunConfig, market: Market, forecasts: Forecasts) -> Iterator[str]:

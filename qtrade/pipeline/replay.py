@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 
 from qtrade.backtest.costs import BacktestConfig, RuinError
 from qtrade.backtest.engine import simulate
+from qtrade.backtest.metrics import metrics
 from qtrade.errors import DataError
 from qtrade.files import read_json, read_parquet
 from qtrade.runs import Run
@@ -65,22 +67,41 @@ def _replay(told: Mapping[str, Any], folder: Path, bars: Bars, account: Backtest
     name = told["strategy"]
     decided = pd.DataFrame(read_parquet(folder / "weights.parquet", fix="")["decided"])
     saved = read_parquet(folder / "equity.parquet", fix="")["equity"]
-    if not decided.index.equals(bars.index):
-        return Replayed(name, told["params"], None, None, f"The backtest of '{name}' is of other bars than the run's.")
-    result = simulate(bars, decided, account)
+
+    def refused(problem: str) -> Replayed:
+        return Replayed(name, told["params"], None, None, problem)
+
+    same_bars = decided.index.equals(bars.index) and saved.index.equals(bars.index)
+    if not same_bars or tuple(map(str, decided.columns)) != bars.symbols:
+        return refused(f"The backtest of '{name}' is of other bars than the run's.")
+    if not np.isfinite(decided.to_numpy(dtype=np.float64)).all():
+        return refused(f"The backtest of '{name}' holds decisions that are no numbers.")
+    try:
+        result = simulate(bars, decided, account)
+    except RuinError as error:
+        return refused(f"The account of '{name}' is not what its decisions make: {error.what}.")
     if not np.allclose(saved.to_numpy(), result.equity.to_numpy(), rtol=1e-9):
         first = int(np.argmax(~np.isclose(saved.to_numpy(), result.equity.to_numpy(), rtol=1e-9)))
-        problem = (
+        return refused(
             f"The account of '{name}' is not what its decisions make when they are filled {account.delay} "
             f"bar{'s' if account.delay > 1 else ''} later at the open: it differs from {bars.index[first]} on."
         )
-        return Replayed(name, told["params"], None, None, problem)
+    measured = metrics(result, bars.periods_per_year).to_dict()
+    for figure, value in measured.items():
+        if figure in told["metrics"] and not _same(value, told["metrics"][figure]):
+            return refused(f"The backtest of '{name}' claims another {figure} than its account shows.")
     later = account.model_copy(update={"delay": account.delay + 1})
     try:
         delayed = simulate(bars, decided, later) if later.delay < len(bars) else None
     except RuinError:
         delayed = None
     return Replayed(name, told["params"], result, delayed, "")
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
 
 
 def tested_bars(bars: Bars, forecasts: Forecasts, delay: int) -> Bars:

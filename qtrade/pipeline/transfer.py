@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from qtrade.config import RunConfig
+from qtrade.errors import DataError
 from qtrade.evaluation.transfer import Transfer
 from qtrade.files import read_json, read_parquet, write_parquet
 from qtrade.pipeline.fitting import Fitted, load_fitted
@@ -170,8 +171,12 @@ def _ask_and_save(context: tuple[RunConfig, Market], job: _Job, progress: Progre
 
 
 def _read(job: _Job) -> Float64Array:
-    table = read_parquet(job.path, fix=f"delete {job.path.parent}, and evaluate the run again")
-    return table.to_numpy(dtype=np.float64).reshape(-1, len(job.question.symbols), len(job.question.horizons))
+    fix = f"delete {job.path.parent}, and evaluate the run again"
+    table = read_parquet(job.path, fix=fix)
+    shape = len(job.origins), len(job.question.symbols), len(job.question.horizons)
+    if table.shape != (shape[0] * shape[1], shape[2]):
+        raise DataError(f"{job.path} does not hold what was asked", why="it was altered or cut off", fix=fix)
+    return table.to_numpy(dtype=np.float64).reshape(shape)
 
 
 def _part(run: Run, config: RunConfig, fold: int, replicate: int, question: Question) -> Path:

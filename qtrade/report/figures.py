@@ -1,7 +1,7 @@
 """Figures of the report, as SVG that follows the page's colours, fonts and dark mode.
 
 Matplotlib draws through its object interface, and its settings are put back after each figure. Colours are written as
-placeholders and replaced by CSS variables; text stays text. No symbol or strategy name ever enters a figure: the page
+placeholders and replaced by CSS variables; text stays text. No name from outside ever enters a figure: the page
 captions them.
 """
 
@@ -26,10 +26,17 @@ from qtrade.report.text import number
 from qtrade.types import Float64Array, Forecasts
 
 # Placeholder colours and the CSS variables that take their place.
-INK, LINE, MODEL, OTHER, EVENT = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
-_VARIABLES = {INK: "--muted", LINE: "--line", MODEL: "--model", OTHER: "--other", EVENT: "--ink"}
+INK, LINE, MODEL, OTHER, EVENT, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06"
+_VARIABLES = {
+    INK: "--muted",
+    LINE: "--line",
+    MODEL: "--model",
+    OTHER: "--other",
+    EVENT: "--ink",
+    PAPER: "--paper",
+}
 
-_STYLE: dict[RcKeyType, Any] = {
+STYLE: dict[RcKeyType, Any] = {
     "date.converter": "concise",
     "svg.fonttype": "none",
     "svg.hashsalt": "qtrade",
@@ -53,13 +60,13 @@ _STYLE: dict[RcKeyType, Any] = {
     "ytick.major.size": 0,
 }
 
-_PERCENT = FuncFormatter(lambda share, _: f"{number(100 * share, 'plain')}%")
+PERCENT = FuncFormatter(lambda share, _: f"{number(100 * share, 'plain')}%")
 
 
 def skill_r2(skill: Sequence[HorizonSkill]) -> str:
     """R² out of sample per horizon with 95% intervals, against no change and against drift."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _single(4.8, 3.1)
+    with mpl.rc_context(STYLE):
+        figure, axes = single(4.8, 3.1)
         place = np.arange(len(skill), dtype=np.float64)
         for shift, colour, marker, rows in (
             (-0.09, MODEL, "o", [one.vs_zero for one in skill]),
@@ -70,16 +77,16 @@ def skill_r2(skill: Sequence[HorizonSkill]) -> str:
             axes.errorbar(
                 place + shift, value, yerr=reach, color=colour, fmt=marker, markersize=5.5, elinewidth=1.8, capsize=0
             )
-        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
         _horizon_axis(axes, skill)
         spoken = "; ".join(f"{one.horizon} bars {one.vs_zero.r2:+.1%} and {one.vs_drift.r2:+.1%}" for one in skill)
-        return _svg(figure, "r2", f"R squared against no change and against drift, per horizon: {spoken}.")
+        return to_svg(figure, "r2", f"R squared against no change and against drift, per horizon: {spoken}.")
 
 
 def skill_ic(skill: Sequence[HorizonSkill]) -> str:
     """IC per horizon with 95% intervals, over the band in which an IC would be invisible."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _single(4.8, 3.1)
+    with mpl.rc_context(STYLE):
+        figure, axes = single(4.8, 3.1)
         for place, one in enumerate(skill):
             blind = one.detectable_ic
             axes.fill_between([place - 0.32, place + 0.32], -blind, blind, color=INK, alpha=0.13, linewidth=0)
@@ -95,7 +102,7 @@ def skill_ic(skill: Sequence[HorizonSkill]) -> str:
             f"smallest visible {one.detectable_ic:.2f}"
             for one in skill
         )
-        return _svg(figure, "ic", f"Information coefficient per horizon: {spoken}.")
+        return to_svg(figure, "ic", f"Information coefficient per horizon: {spoken}.")
 
 
 def fan(forecast: Forecasts, actual: Float64Array, closes: Float64Array, key: str, *, delay: int = 0) -> str:
@@ -122,8 +129,8 @@ def fan(forecast: Forecasts, actual: Float64Array, closes: Float64Array, key: st
         return np.asarray(start * np.exp(np.concatenate([[0.0], cumulative])), dtype=np.float64)
 
     predicted, happened = price(forecast.cumulative()[0]), price(np.cumsum(actual))
-    with mpl.rc_context(_STYLE):
-        figure, axes = _single(3.3, 2.5)
+    with mpl.rc_context(STYLE):
+        figure, axes = single(3.3, 2.5)
         for tail, alpha in ((0.025, 0.14), (0.1, 0.18), (0.25, 0.24)) if forecast.residuals else ():
             low, high = (price(forecast.quantile(q)[0]) for q in (tail, 1 - tail))
             axes.fill_between(ahead, low, high, color=MODEL, alpha=alpha, linewidth=0)
@@ -141,11 +148,17 @@ def fan(forecast: Forecasts, actual: Float64Array, closes: Float64Array, key: st
             f"Forecast path of {forecast.horizon} bars from a price of {start:.6g}{late}: "
             f"predicted to end at {predicted[-1]:.6g}, ended at {happened[-1]:.6g}."
         )
-        return _svg(figure, key, text)
+        return to_svg(figure, key, text)
 
 
 def equity(
-    strategy: pd.Series, benchmark: pd.Series, boundaries: pd.DatetimeIndex, key: str, *, narrow: bool = False
+    strategy: pd.Series,
+    benchmark: pd.Series,
+    boundaries: pd.DatetimeIndex,
+    key: str,
+    *,
+    null: Float64Array | None = None,
+    narrow: bool = False,
 ) -> str:
     """Growth of 1 in a strategy and in buy-and-hold, their drawdowns below, and the fold boundaries.
 
@@ -157,27 +170,36 @@ def equity(
         First bar of each fold's test range.
     key
         Prefix of the SVG's ids, unique within the page.
+    null
+        (T, 5) quantiles of the growth of 1 with the same positions at other times, drawn behind both.
     narrow
         Draw for a phone instead of a desktop.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.9, 3.9) if narrow else (9.2, 4.4), layout="constrained", facecolor="none")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
         points = 350 if narrow else 900
         growth = {OTHER: benchmark / benchmark.iloc[0], MODEL: strategy / strategy.iloc[0]}
+        if null is not None:
+            rows = np.unique(np.linspace(0, len(null) - 1, min(points, len(null))).astype(np.int64))
+            stamps = naive(pd.DatetimeIndex(strategy.index[rows]))
+            for low, high in ((0, 4), (1, 3)):
+                top.fill_between(stamps, null[rows, low], null[rows, high], color=INK, alpha=0.16, linewidth=0)
+            top.plot(stamps, null[rows, 2], color=INK, linewidth=1, linestyle=(0, (4, 2)))
         for colour, series in growth.items():
             width = 1.1 if colour == OTHER else 1.6
-            top.plot(*_thinned(series, points), color=colour, linewidth=width)
+            top.plot(*thinned(series, points), color=colour, linewidth=width)
             fall = series / series.cummax() - 1
-            bottom.plot(*_thinned(fall, points), color=colour, linewidth=width * 0.75)
+            bottom.plot(*thinned(fall, points), color=colour, linewidth=width * 0.75)
         fall = growth[MODEL] / growth[MODEL].cummax() - 1
-        stamps, depth = _thinned(fall, points)
+        stamps, depth = thinned(fall, points)
         bottom.fill_between(stamps, depth, 0, color=MODEL, alpha=0.15, linewidth=0)
         for axes in (top, bottom):
             axes.margins(x=0.005)
-            for boundary in _naive(boundaries):
+            for boundary in naive(boundaries):
                 axes.axvline(boundary, color=LINE, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0.5)
-        values = np.concatenate([series.to_numpy() for series in growth.values()])
+        drawn = [series.to_numpy() for series in growth.values()] + ([] if null is None else [null.ravel()])
+        values = np.concatenate(drawn)
         if values.min() > 0 and values.max() / values.min() > 5:
             top.set_yscale("log", base=2)
             # Powers of two alone are too few to read a small range by.
@@ -185,7 +207,7 @@ def equity(
             top.yaxis.set_major_locator(LogLocator(base=2, subs=(1, 1.5) if halfway else (1,)))
             top.yaxis.set_minor_locator(NullLocator())
         top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}\N{MULTIPLICATION SIGN}"))
-        bottom.yaxis.set_major_formatter(_PERCENT)
+        bottom.yaxis.set_major_formatter(PERCENT)
         bottom.yaxis.set_major_locator(MaxNLocator(3))
         last = {colour: float(series.iloc[-1]) for colour, series in growth.items()}
         text = (
@@ -193,10 +215,13 @@ def equity(
             f"{last[MODEL]:.2f} in the strategy, with a deepest fall of {-fall.min():.0%}; "
             f"{last[OTHER]:.2f} in buy and hold."
         )
-        return _svg(figure, key, text)
+        if null is not None:
+            text += f" The same positions at other times: {null[-1, 0]:.2f} to {null[-1, 4]:.2f} in nine cases of ten."
+        return to_svg(figure, key, text)
 
 
-def _single(width: float, height: float) -> tuple[Figure, Axes]:
+def single(width: float, height: float) -> tuple[Figure, Axes]:
+    """Make a figure of one panel, in inches; call inside the style context."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     return figure, figure.subplots()
 
@@ -208,12 +233,12 @@ def _horizon_axis(axes: Axes, skill: Sequence[HorizonSkill]) -> None:
     axes.set_xlabel("bars ahead")
 
 
-def _naive(index: pd.DatetimeIndex) -> pd.DatetimeIndex:
+def naive(index: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """Drop the time zone, which is UTC throughout, because Matplotlib would convert it stamp by stamp."""
     return index.tz_localize(None)
 
 
-def _thinned(series: pd.Series, bins: int) -> tuple[pd.DatetimeIndex, Float64Array]:
+def thinned(series: pd.Series, bins: int) -> tuple[pd.DatetimeIndex, Float64Array]:
     """Keep the first, lowest, highest and last value of each of `bins` stretches: the drawn line is the same."""
     values = series.to_numpy(dtype=np.float64)
     keep: set[int] = set()
@@ -221,10 +246,10 @@ def _thinned(series: pd.Series, bins: int) -> tuple[pd.DatetimeIndex, Float64Arr
         part = values[stretch]
         keep |= {int(stretch[0]), int(stretch[part.argmin()]), int(stretch[part.argmax()]), int(stretch[-1])}
     rows = sorted(keep)
-    return _naive(pd.DatetimeIndex(series.index[rows])), values[rows]
+    return naive(pd.DatetimeIndex(series.index[rows])), values[rows]
 
 
-def _svg(figure: Figure, key: str, text: str) -> str:
+def to_svg(figure: Figure, key: str, text: str) -> str:
     """Render as an `<svg>` element with `text` as its alternative; call inside the style context."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -13,12 +14,14 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from qtrade.evaluation.by_regime import ENOUGH
+from qtrade.evaluation.distribution import QUANTILES, HorizonDistribution
 from qtrade.evaluation.result import Evaluation
-from qtrade.evaluation.skill import MIN_LABELS, Comparison, HorizonSkill
+from qtrade.evaluation.skill import MIN_LABELS, Comparison, Correlation, HorizonSkill
 from qtrade.evaluation.verdict import LEVEL, Verdict
 from qtrade.files import write_text
-from qtrade.report import figures
-from qtrade.report.text import UNKNOWN, Cell, Table, Tone, interval, metric_cell, metric_table, number, p_value
+from qtrade.report import caveat, figures
+from qtrade.report.text import UNKNOWN, Cell, Table, Tone, interval, metric_cell, metric_table, number, p_value, points
 from qtrade.types import Bars, Float64Array, Forecasts
 
 # Names of the columns of the fold table that the pipeline fills; any other column keeps its own.
@@ -125,9 +128,6 @@ class ReportInput:
     delay: int = 0
 
 
-TONES: Mapping[str, str] = {"PASS": "good", "FAIL": "bad", "INVALID": "bad", "WARN": "open", "INCONCLUSIVE": "open"}
-
-
 def write_invalid(path: Path, run_name: str, evaluation: Mapping[str, Any]) -> None:
     """Write the report of a run that used the future: that it did, where, and nothing else."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -145,21 +145,33 @@ def render(report: ReportInput) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files(__package__).joinpath("template.html").read_text("utf-8"))
     skill = report.skill[report.model]
+    found = report.evaluation
+    starts = list(report.folds.drop_duplicates("number")["test_start"])
     return template.render(
         report=report,
         period=_period(report.bars.index),
         test_period=_period(report.forecasts.origin),
         last_bar=f"{report.bars.index[-1]:%Y-%m-%d}",
-        tone=TONES[report.verdict.headline],
+        card=caveat.card(found),
         tiles=_tiles(report),
+        protocol=caveat.protocol(found, report.folds, report.forecasts, report.delay),
+        optimism=caveat.optimism(found),
         skill_figures=[Markup(figures.skill_r2(skill)), Markup(figures.skill_ic(skill))] if skill else [],
-        skill_table=_skill_table(report.model, skill),
+        error_table=_error_table(report.model, skill),
+        sign_table=_sign_table(report.model, skill, found.distribution),
         model_table=_model_table(report) if len(report.skill) > 1 else None,
         min_labels=MIN_LABELS,
         fans=_fans(report),
         has_bands=bool(report.forecasts.residuals),
+        transfer=caveat.transfer(found, starts),
+        lasting=caveat.lasting(found),
+        regimes=caveat.regimes(found),
+        enough=ENOUGH,
+        shift=caveat.shift(found),
+        intervals=caveat.intervals(found, report.forecasts.origin.min()),
         backtests=[_backtest(report, position) for position in range(len(report.backtests))],
         fold_table=_fold_table(report.folds),
+        power=caveat.power(skill),
     )
 
 
@@ -171,7 +183,7 @@ def _tiles(report: ReportInput) -> list[tuple[str, Cell]]:
         shown = skill[report.verdict.horizon or max(skill)]
         ahead = _ahead(shown.horizon)
         tiles.append((f"R² vs best naive, {ahead}", _r2_cell(shown.vs_best)))
-        tiles.append((f"Correlation (IC), {ahead}", _ic_cell(shown)))
+        tiles.append((f"Correlation (IC), {ahead}", _correlation_cell(shown.correlation)))
         visible = Cell(number(shown.detectable_ic, "ratio"), f"{number(shown.n_eff, 'count')} independent forecasts")
         tiles.append((f"Smallest visible IC, {ahead}", visible))
     if report.backtests:
@@ -187,39 +199,107 @@ def _tiles(report: ReportInput) -> list[tuple[str, Cell]]:
     return tiles
 
 
-def _skill_table(model: str, skill: tuple[HorizonSkill, ...]) -> Table:
+def _error_table(model: str, skill: tuple[HorizonSkill, ...]) -> Table:
     return Table(
-        caption=f"Skill of {model} on cumulative log returns, out of sample",
+        caption=f"Errors of {model} on cumulative log returns, out of sample",
         columns=(
-            "Bars ahead",
+            "Bars ahead, answer",
             "Test origins",
             "R² vs no change",
             "R² vs drift",
-            "IC",
-            "Rank IC",
-            "Smallest visible IC",
-            "Right direction",
+            "R² vs no change, scaled",
+            "R² vs drift, scaled",
             "MAE",
             "RMSE",
+        ),
+        rows=tuple(
+            (
+                Cell(str(one.horizon), one.answer),
+                Cell(number(one.origins, "count"), f"worth {number(one.n_eff, 'count')}"),
+                _r2_cell(one.vs_zero),
+                _r2_cell(one.vs_drift),
+                _r2_cell(one.scaled.vs_zero) if one.scaled else Cell(UNKNOWN),
+                _r2_cell(one.scaled.vs_drift) if one.scaled else Cell(UNKNOWN),
+                _error_cell(one.mae, one.naive_mae, "MASE", one.mase),
+                _error_cell(one.rmse, one.naive_rmse, "RMSSE", one.rmsse),
+            )
+            for one in skill
+        ),
+    )
+
+
+def _sign_table(model: str, skill: tuple[HorizonSkill, ...], distribution: tuple[HorizonDistribution, ...]) -> Table:
+    spread = {one.horizon: one for one in distribution}
+    levels = ", ".join(f"{100 * q:.0f}%" for q in QUANTILES)
+    return Table(
+        caption=f"Direction and distribution of {model}, out of sample",
+        columns=(
+            "Bars ahead",
+            "IC",
+            "Rank IC",
+            "IC, scaled",
+            "Smallest visible IC",
+            "Right direction",
+            "Better than luck by",
+            "CRPS skill",
+            f"Pinball loss in %, at {levels}",
             "In 80% interval",
         ),
         rows=tuple(
             (
                 Cell(str(one.horizon)),
-                Cell(number(one.origins, "count"), f"worth {number(one.n_eff, 'count')}"),
-                _r2_cell(one.vs_zero),
-                _r2_cell(one.vs_drift),
-                _ic_cell(one),
-                Cell(number(one.correlation.rank if one.correlation else None, "signed", 3)),
+                _correlation_cell(one.correlation),
+                _rank_cell(one.correlation),
+                _correlation_cell(one.scaled.correlation) if one.scaled else Cell(UNKNOWN),
                 Cell(number(one.detectable_ic, "ratio")),
-                Cell(number(one.right_direction, "percent", 1), f"{number(one.up_share, 'percent', 1)} up"),
-                Cell(number(one.mae, "percent", 3), f"naive\n{number(one.naive_mae, 'percent', 3)}"),
-                Cell(number(one.rmse, "percent", 3), f"naive\n{number(one.naive_rmse, 'percent', 3)}"),
+                _hits_cell(one),
+                _luck_cell(one),
+                *_spread_cells(spread.get(one.horizon)),
                 Cell(number(one.coverage80, "percent", 1)),
             )
             for one in skill
         ),
     )
+
+
+def _error_cell(error: float, naive: float, name: str, ratio: float | None) -> Cell:
+    note = f"naive {number(naive, 'percent', 3)}"
+    return Cell(number(error, "percent", 3), note if ratio is None else f"{note}\n{name} {number(ratio, 'ratio')}")
+
+
+def _rank_cell(found: Correlation | None) -> Cell:
+    if found is None:
+        return Cell(UNKNOWN)
+    bounds = interval(found.rank_low, found.rank_high, "signed")
+    known = not math.isnan(found.rank_p)
+    return Cell(number(found.rank, "signed", 3), f"{bounds}\n{p_value(found.rank_p)}" if known else "")
+
+
+def _hits_cell(one: HorizonSkill) -> Cell:
+    always = f"always up {number(one.up_share, 'percent', 1)}"
+    luck = f"luck {number(one.direction.luck, 'percent', 1)}\n" if one.direction else ""
+    return Cell(number(one.right_direction, "percent", 1), luck + always)
+
+
+def _luck_cell(one: HorizonSkill) -> Cell:
+    found = one.direction
+    if found is None:
+        return Cell(UNKNOWN)
+    tone: Tone = "" if found.p_holm >= LEVEL else "good" if found.edge > 0 else "bad"
+    bounds = interval(100 * found.low, 100 * found.high, "signed", 1)
+    return Cell(points(found.edge), f"{bounds}\n{p_value(found.p_holm)}", tone)
+
+
+def _spread_cells(one: HorizonDistribution | None) -> tuple[Cell, Cell]:
+    if one is None:
+        return Cell(UNKNOWN), Cell(UNKNOWN)
+    low, high = one.crps_skill_low, one.crps_skill_high
+    tone: Tone = "good" if low > 0 else "bad" if high < 0 else ""
+    own, naive = (
+        ", ".join(number(100 * loss, "ratio") for loss in losses) for losses in (one.pinball, one.naive_pinball)
+    )
+    crps = Cell(number(one.crps_skill, "signed_percent", 2), interval(low, high, "signed_percent", 1), tone)
+    return crps, Cell(own, f"naive\n{naive}")
 
 
 def _model_table(report: ReportInput) -> Table:
@@ -260,8 +340,7 @@ def _r2_cell(comparison: Comparison) -> Cell:
     return Cell(number(comparison.r2, "signed_percent", 2), f"{bounds}\n{p_value(comparison.p_holm)}", tone)
 
 
-def _ic_cell(one: HorizonSkill) -> Cell:
-    ic = one.correlation
+def _correlation_cell(ic: Correlation | None) -> Cell:
     if ic is None:
         return Cell(UNKNOWN, "forecasts never vary")
     tone: Tone = "" if ic.p >= LEVEL else "good" if ic.ic > 0 else "bad"
@@ -300,20 +379,37 @@ def _fans(report: ReportInput) -> list[dict[str, object]]:
 def _backtest(report: ReportInput, position: int) -> dict[str, object]:
     one = report.backtests[position]
     starts = pd.DatetimeIndex(report.folds["test_start"])
+    traded = report.evaluation.trading
+    main = traded is not None and position == _main(report)
+    null = traded.null.fan if traded is not None and main else None
+    if null is not None and (len(null) != len(one.equity) or not np.isfinite(null).all()):
+        null = None
 
     def drawn(key: str, *, narrow: bool) -> Markup:
-        return Markup(figures.equity(one.equity, one.benchmark, starts, f"{key}{position}", narrow=narrow))
+        return Markup(figures.equity(one.equity, one.benchmark, starts, f"{key}{position}", null=null, narrow=narrow))
 
     return {
         "name": one.name,
         "params": ", ".join(f"{name} = {_setting(value)}" for name, value in one.params.items()),
         "wide": drawn("wide", narrow=False),
         "narrow": drawn("narrow", narrow=True),
+        "null": null is not None,
+        "evidence": caveat.evidence(report.evaluation) if main else None,
         "table": metric_table(
             f"{one.name} and buy and hold over the same bars",
             {one.name: one.metrics, "Buy and hold": one.benchmark_metrics},
         ),
     }
+
+
+def _main(report: ReportInput) -> int | None:
+    """Position of the backtest that gate G8 judged: of those with its name, the one with its Sharpe ratio."""
+    traded = report.evaluation.trading
+    named = [position for position, one in enumerate(report.backtests) if traded and one.name == traded.strategy]
+    if traded is None or not named:
+        return None
+    judged = traded.evidence.sharpe or 0.0
+    return min(named, key=lambda position: abs((report.backtests[position].metrics.get("sharpe") or 0.0) - judged))
 
 
 def _setting(value: object) -> str:

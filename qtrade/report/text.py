@@ -10,12 +10,12 @@ from typing import Literal
 UNKNOWN = "\N{EN DASH}"
 
 Kind = Literal["percent", "signed_percent", "ratio", "signed", "count", "plain"]
-Tone = Literal["", "good", "bad"]
+Tone = Literal["", "good", "bad", "open", "faint"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One table cell: a value, a smaller note below it, and whether it is good or bad news."""
+    """One table cell: a value, a smaller note below it, and whether it is good or bad news, open, or worth little."""
 
     text: str
     note: str = ""
@@ -31,8 +31,43 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
+@dataclass(frozen=True)
+class HeatCell:
+    """One cell of a heat map: the number in words, a smaller one, the shade, and whether it is outlined.
+
+    `level` runs from -4 to 4, from the deepest shade below zero to the deepest above it.
+    """
+
+    text: str
+    note: str = ""
+    level: int = 0
+    outlined: bool = False
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A table whose cells are shaded by what they say; `rows` pairs the name of each with its cells."""
+
+    caption: str
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[HeatCell, ...]], ...]
+
+
+def shade(value: float, reach: float) -> int:
+    """Return the shade -4 .. 4 of a value, the deepest from `reach` on; 0 for NaN and for less than an eighth of it."""
+    if math.isnan(value) or reach <= 0:
+        return 0
+    return max(-4, min(4, round(4 * value / reach)))
+
+
+def points(value: float, digits: int = 1) -> str:
+    """Write a difference of two R² values, given as a share, in points of a hundredth."""
+    return f"{number(100 * value, 'signed', digits)}\N{NO-BREAK SPACE}points"
+
+
 def number(value: float | None, kind: Kind, digits: int = 2) -> str:
-    """Write a number with a true minus sign; None and NaN as an en dash.
+    """Write a number with a true minus sign; None and NaN as an en dash, infinity as its symbol.
 
     Parameters
     ----------
@@ -46,6 +81,8 @@ def number(value: float | None, kind: Kind, digits: int = 2) -> str:
     """
     if value is None or math.isnan(value):
         return UNKNOWN
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
     if kind == "count":
         text = f"{value:,.0f}"
     elif kind == "plain":

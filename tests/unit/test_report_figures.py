@@ -18,7 +18,7 @@ def curve(values: list[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) ->
 def test_thinning_keeps_the_ends_and_every_extreme() -> None:
     values = np.random.default_rng(0).standard_normal(10_000)
     values[1234], values[8765] = 50.0, -50.0
-    stamps, kept = figures._thinned(curve(values), 100)
+    stamps, kept = figures.thinned(curve(values), 100)
     assert len(kept) <= 400
     assert (kept.max(), kept.min(), kept[0], kept[-1]) == (50.0, -50.0, values[0], values[-1])
     assert stamps.is_monotonic_increasing
@@ -86,6 +86,18 @@ def test_a_path_starts_where_its_first_bar_does(delay: int) -> None:
     bar = (last - first) / 2
     assert first - origin == pytest.approx(delay * bar, abs=1e-3)
     assert (from_origin, end) == pytest.approx((origin, last), abs=1e-3)
+
+
+def test_the_same_positions_at_other_times_are_drawn_behind_an_account_and_told() -> None:
+    values = np.linspace(100, 120, 50)
+    null = np.linspace(1, np.array([0.5, 0.8, 1.1, 1.4, 2.5]), 50)
+    plain = figures.equity(curve(values), curve(values), pd.DatetimeIndex([], tz="UTC"), "e")
+    drawn = figures.equity(curve(values), curve(values), pd.DatetimeIndex([], tz="UTC"), "e", null=null)
+    assert "at other times: 0.50 to 2.50 in nine cases of ten" in drawn
+    assert "at other times" not in plain
+    # Two bands, beside the drawdown that is always filled.
+    bands = [len(re.findall(r'id="e-[^"]*PolyCollection[^"]*"', one)) for one in (plain, drawn)]
+    assert bands[1] - bands[0] == 2
 
 
 def test_figures_leave_the_settings_of_matplotlib_alone() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from qtrade.evaluation.result import Evaluation
 from qtrade.evaluation.skill import skill
+from qtrade.evaluation.staleness import Staleness
 from qtrade.evaluation.verdict import Headline, verdict
-from qtrade.report.page import FOLD_COLUMNS, ReportInput, StrategyReport, render, write_report
-from qtrade.types import Bars, Forecasts
+from qtrade.report.page import FOLD_COLUMNS, ReportInput, StrategyReport, render, write_invalid, write_report
+from qtrade.types import Bars, Float64Array, Forecasts
 
-HORIZON, SIZE, START = 6, 300, 40
+HORIZON, SIZE, START, FOLDS = 6, 300, 40, 5
 EVIL = "<script>alert('x')</script>"
 VOID = {"meta", "br", "path", "use", "rect"}
 
@@ -60,34 +64,23 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def report_of(symbols: tuple[str, ...] = ("^GSPC",), strategy: str = "forecast_sign", delay: int = 0) -> ReportInput:
-    generator = np.random.default_rng(7)
-    days = pd.date_range("2012-01-02", periods=START + SIZE, tz="UTC")
-    close = pd.DataFrame(
-        100 * np.exp(np.cumsum(0.01 * generator.standard_normal((len(days), len(symbols))), axis=0)),
-        index=days,
-        columns=list(symbols),
-    )
-    bars = Bars(close, close, close, close, close * 0, interval="1d", calendar="XNYS", periods_per_year=252)
-    returns = np.diff(np.log(close.to_numpy()), axis=0, append=np.nan)
-    padded = np.concatenate([returns, np.full((HORIZON + delay, len(symbols)), np.nan)])
-    ahead = np.lib.stride_tricks.sliding_window_view(padded, HORIZON, axis=0)[START + delay :][:SIZE]
-    actual = np.concatenate([ahead[:, position] for position in range(len(symbols))])
-    rows = SIZE * len(symbols)
-    forecasts = Forecasts(
-        path=0.003 * generator.standard_normal((rows, HORIZON)),
-        symbol=np.repeat(np.array(symbols, dtype=object), SIZE),
-        origin=pd.DatetimeIndex([*days[START:]] * len(symbols)),
-        fold=np.zeros(rows, dtype=np.int64),
-        seed=np.full(rows, -1, dtype=np.int64),
-        train_end=pd.DatetimeIndex([days[START]] * rows),
-        residuals={(0, -1, symbol): 0.01 * generator.standard_normal((50, HORIZON)) for symbol in symbols},
-    )
+def made(
+    forecast_market: Callable[..., tuple[Bars, Forecasts, Float64Array]],
+    evaluated: Callable[..., Evaluation],
+    symbols: tuple[str, ...] = ("^GSPC",),
+    strategy: str = "forecast_sign",
+    delay: int = 0,
+    **names: str,
+) -> ReportInput:
+    bars, forecasts, actual = forecast_market(symbols, delay, bars=SIZE, before=START, folds=FOLDS, horizon=HORIZON)
+    days, rows = bars.index, len(forecasts)
     drift = np.zeros(rows) + 1e-4
     naive = replace(forecasts, path=np.zeros_like(forecasts.path))
     found = {name: skill(one, actual, drift, (1, 6)) for name, one in (("informer", forecasts), ("naive", naive))}
     equity = pd.Series(np.linspace(100.0, 120.0, SIZE), index=days[START:])
     metrics = {"net_annual_return": 0.06, "sharpe": 0.4, "sharpe_low": -0.43, "sharpe_high": 1.23, "max_drawdown": 0.1}
+    evaluation = evaluated(bars, forecasts, actual, found, strategy=strategy, **names)
+    starts = days[START :: SIZE // FOLDS]
     return ReportInput(
         title="A test & its report",
         run_name="run-12345678",
@@ -96,7 +89,8 @@ def report_of(symbols: tuple[str, ...] = ("^GSPC",), strategy: str = "forecast_s
         bars=bars,
         data_hash="ab" * 32,
         model="informer",
-        verdict=verdict(found["informer"]),
+        verdict=evaluation.verdict,
+        evaluation=evaluation,
         skill=found,
         forecasts=forecasts,
         actual=actual,
@@ -106,17 +100,17 @@ def report_of(symbols: tuple[str, ...] = ("^GSPC",), strategy: str = "forecast_s
         ),
         folds=pd.DataFrame(
             {
-                "number": [1],
-                "train_start": days[:1],
-                "train_end": days[START : START + 1],
-                "test_start": days[START : START + 1],
-                "test_end": days[-1:],
-                "origins": [SIZE],
-                "epochs": [4],
-                "best_validation_loss": [0.98765],
-                "seconds": [1.25],
-                "constant_columns": ["volume_z"],
-                "extra": ["kept"],
+                "number": range(FOLDS),
+                "train_start": days[:1].repeat(FOLDS),
+                "train_end": starts,
+                "test_start": starts,
+                "test_end": starts + pd.Timedelta(days=SIZE // FOLDS - 1),
+                "origins": SIZE // FOLDS,
+                "epochs": 4,
+                "best_validation_loss": 0.98765,
+                "seconds": 1.25,
+                "constant_columns": "volume_z",
+                "extra": "kept",
             }
         ),
         config_toml='[model]\nname = "informer"\n',
@@ -126,14 +120,62 @@ def report_of(symbols: tuple[str, ...] = ("^GSPC",), strategy: str = "forecast_s
     )
 
 
+@pytest.fixture(name="report_of", scope="module")
+def report_maker(
+    forecast_market: Callable[..., tuple[Bars, Forecasts, Float64Array]], evaluated: Callable[..., Evaluation]
+) -> Callable[..., ReportInput]:
+    return partial(made, forecast_market, evaluated)
+
+
 @pytest.fixture(name="report", scope="module")
-def plain_report() -> ReportInput:
+def plain_report(report_of: Callable[..., ReportInput]) -> ReportInput:
     return report_of()
 
 
 @pytest.fixture(name="text", scope="module")
 def plain_text(report: ReportInput) -> str:
     return render(report)
+
+
+@pytest.fixture(name="late_report", scope="module")
+def report_with_a_delay(report_of: Callable[..., ReportInput]) -> ReportInput:
+    return report_of(delay=3)
+
+
+@pytest.fixture(name="late_text", scope="module")
+def text_with_a_delay(late_report: ReportInput) -> str:
+    return render(late_report)
+
+
+@pytest.fixture(name="bare", scope="module")
+def report_of_little(report: ReportInput) -> ReportInput:
+    return replace(
+        report,
+        skill={"informer": ()},
+        verdict=verdict(()),
+        evaluation=replace(
+            report.evaluation,
+            verdict=verdict(()),
+            distribution=(),
+            stability=replace(
+                report.evaluation.stability,
+                staleness=Staleness((), None, None, edge=False),
+                contributions=None,
+                change=None,
+                recurrence=None,
+            ),
+            cadence={"r2_by_retraining_bars": {}, "why": "There are too few bars."},
+            regimes=(),
+            intervals={},
+            interval_coverage=(),
+            optimism=None,
+            trading=None,
+        ),
+        actual=np.full_like(report.actual, np.nan),
+        forecasts=replace(report.forecasts, residuals={}),
+        backtests=(),
+        notes=(),
+    )
 
 
 def words_of(text: str) -> str:
@@ -181,18 +223,21 @@ def test_everything_a_reader_needs_is_there(report: ReportInput, text: str) -> N
 
 
 def test_every_sharpe_ratio_has_its_interval(text: str) -> None:
-    assert text.count("0.40") == text.count("[\N{MINUS SIGN}0.43,\N{NO-BREAK SPACE}1.23]")
+    notes = re.findall(r"<(?:td[^>]*|dd)>\s*0\.40\b(.*?)</t?d", text, flags=re.DOTALL)
+    assert len(notes) == 4  # the tile, the strategy, buy and hold, and the evidence
+    assert all("[\N{MINUS SIGN}0.43,\N{NO-BREAK SPACE}1.23]" in note for note in notes)
 
 
-def test_the_same_input_gives_the_same_file(text: str, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_file(report_of: Callable[..., ReportInput], text: str, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(report_of(), path)
+    assert len(path.read_bytes()) < 5_000_000
     assert path.read_text(encoding="utf-8") == text
 
 
-def test_markup_in_names_is_shown_as_text() -> None:
+def test_markup_in_names_is_shown_as_text(report_of: Callable[..., ReportInput]) -> None:
     report = replace(
-        report_of(symbols=("A", EVIL), strategy=EVIL),
+        report_of(symbols=(EVIL, "A"), strategy=EVIL, feature=EVIL, regime=EVIL),
         title=EVIL,
         run_name=EVIL,
         source=EVIL,
@@ -211,8 +256,9 @@ def test_markup_in_names_is_shown_as_text() -> None:
 
 def test_figures_have_alternatives_and_follow_the_colours_of_the_page(text: str) -> None:
     page = Page(text)
-    # R2 and IC, three fans, and the equity curve for wide and narrow screens.
-    assert len(page.labels) == page.tags.count("svg") == 7
+    # R2 and IC, three fans; waterfall and ladder, staleness and CUSUM; folds, coverage and the equity curve, each for
+    # wide and for narrow screens.
+    assert len(page.labels) == page.tags.count("svg") == 15
     assert all(len(label) > 20 for label in page.labels)
     assert "prefers-color-scheme: dark" in text
     assert "var(--model)" in text
@@ -222,26 +268,24 @@ def test_figures_have_alternatives_and_follow_the_colours_of_the_page(text: str)
 
 @pytest.mark.parametrize(("headline", "horizon", "shown"), [("PASS", 1, "1 bar"), ("INCONCLUSIVE", None, "6 bars")])
 def test_the_verdict_colours_what_follows(
-    report: ReportInput, headline: Headline, horizon: int | None, shown: str
+    report: ReportInput, bare: ReportInput, headline: Headline, horizon: int | None, shown: str
 ) -> None:
-    text = render(replace(report, verdict=replace(report.verdict, headline=headline, horizon=horizon)))
+    changed = replace(report.verdict, headline=headline, horizon=horizon)
+    told = replace(bare.evaluation, verdict=changed)
+    text = render(replace(bare, verdict=changed, evaluation=told, skill=report.skill, backtests=report.backtests))
+    assert f'<section class="verdict {"good" if headline == "PASS" else "open"}"' in text
     assert ("A gain below is not evidence" in text) == (headline != "PASS")
     assert f"R² vs best naive, {shown} ahead" in text
 
 
-def test_a_run_with_little_to_show_still_has_a_page(report: ReportInput) -> None:
-    bare = replace(
-        report,
-        skill={"informer": ()},
-        verdict=verdict(()),
-        actual=np.full_like(report.actual, np.nan),
-        forecasts=replace(report.forecasts, residuals={}),
-        backtests=(),
-        notes=(),
-    )
-    bare_text = render(bare)
-    assert "too short to judge" in words_of(bare_text)
-    assert Page(bare_text).labels == []
+def test_a_run_with_little_to_show_still_has_a_page(bare: ReportInput) -> None:
+    bare_text = render(replace(bare, delay=1))
+    words = words_of(bare_text)
+    assert "too short to judge" in words
+    assert "qtrade evaluate run-12345678 --full" in words
+    assert "There are too few bars." in words
+    assert "leaving out the first bar after the forecast" in words
+    assert [label.split(",")[0] for label in Page(bare_text).labels] == [f"{FOLDS} folds"] * 2
 
 
 def test_examples_are_ranked_by_their_error(report: ReportInput, text: str) -> None:
@@ -254,11 +298,13 @@ def test_examples_are_ranked_by_their_error(report: ReportInput, text: str) -> N
 
 
 @pytest.mark.parametrize("delay", [0, 3])
-def test_a_forecast_is_drawn_from_the_close_its_first_bar_starts_at(delay: int) -> None:
-    report = report_of(delay=delay)
-    close = report.bars.close["^GSPC"]
-    fans = [label for label in Page(render(report)).labels if label.startswith("Forecast path")]
-    origins = re.findall(r"\^GSPC, (\d{4}-\d\d-\d\d): \d+% of all", render(report))
+def test_a_forecast_is_drawn_from_the_close_its_first_bar_starts_at(
+    report: ReportInput, text: str, late_report: ReportInput, late_text: str, delay: int
+) -> None:
+    drawn = late_text if delay else text
+    close = (late_report if delay else report).bars.close["^GSPC"]
+    fans = [label for label in Page(drawn).labels if label.startswith("Forecast path")]
+    origins = re.findall(r"\^GSPC, (\d{4}-\d\d-\d\d): \d+% of all", drawn)
     assert len(fans) == len(origins) == 3
     for label, origin in zip(fans, origins, strict=True):
         row = int(close.index.searchsorted(pd.Timestamp(origin, tz="UTC")))
@@ -268,9 +314,28 @@ def test_a_forecast_is_drawn_from_the_close_its_first_bar_starts_at(delay: int) 
         assert (f"starting {delay} bars after the forecast" in label) == (delay > 0)
 
 
-def test_a_delay_is_told_and_marked_on_the_axis() -> None:
-    plain, late = words_of(render(report_of())), words_of(render(report_of(delay=3)))
+def test_a_delay_is_told(text: str, late_text: str) -> None:
     told = "leaving out the first 3 bars after the forecast"
-    assert told in late
-    assert told not in plain
-    assert "leaving out the first bar after the forecast" in words_of(render(report_of(delay=1)))
+    assert told in words_of(late_text)
+    assert told not in words_of(text)
+
+
+def test_the_page_of_an_invalid_run_shows_what_is_wrong_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    told = {"gates": [{"reasons": [f"Fold 3 is not purged {EVIL}.", "The scaler knows of others."]}]}
+    write_invalid(path, EVIL, told)
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert "script" not in page.tags
+    assert not {"svg", "table", "figure"} & set(page.tags)
+    words = words_of(text)
+    assert f"Fold 3 is not purged {EVIL}." in words
+    assert "The scaler knows of others." in words
+    for number in ("R²", "Sharpe", "PASS", "FAIL"):
+        assert number not in words
+
+
+def test_links_within_the_page_lead_to_its_sections(text: str) -> None:
+    assert {"#gates", "#protocol", "#optimism", "#transfer", "#lasting", "#regimes", "#shift", "#intervals"} <= set(
+        Page(text).links
+    )

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from qtrade.report.text import Cell, Kind, interval, metric_cell, metric_table, number, p_value
+from qtrade.report.text import Cell, Kind, interval, metric_cell, metric_table, number, p_value, points, shade
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,23 @@ def test_gross_costs_and_net_stand_together_and_unknown_numbers_come_last() -> N
     ]
     assert [cell.text for cell in table.rows[3]] == ["Fills", "3", "1"]
     assert [cell.text for cell in table.rows[4]] == ["zeta", "1.5", "\N{EN DASH}"]
+
+
+def test_infinity_has_a_symbol() -> None:
+    assert number(math.inf, "percent") == "\N{INFINITY}"
+    assert number(-math.inf, "count") == "\N{MINUS SIGN}\N{INFINITY}"
+
+
+def test_differences_of_r2_are_told_in_points() -> None:
+    assert points(-0.0123) == "\N{MINUS SIGN}1.2\N{NO-BREAK SPACE}points"
+
+
+@pytest.mark.parametrize(
+    ("value", "level"), [(0.0, 0), (0.4, 2), (-0.4, -2), (5.0, 4), (-5.0, -4), (0.05, 0), (math.nan, 0)]
+)
+def test_shades_grow_with_the_value_up_to_the_deepest(value: float, level: int) -> None:
+    assert shade(value, 0.8) == level
+
+
+def test_nothing_is_shaded_where_nothing_reaches_anywhere() -> None:
+    assert shade(1.0, 0.0) == 0
