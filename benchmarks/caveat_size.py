@@ -50,12 +50,15 @@ from qtrade.types import Float64Array, Forecasts
 H, HORIZONS = 24, (1, 6, 12, 24)
 LEVEL, LEAST, MOST = 0.05, 0.03, 0.10
 SIZES, REQUIRED = (250, 1_000, 4_000), 1_000
+LONGER = (250, 1_000, 1_300, 4_000, 9_000)  # from 1,260 bars on recurrence is tested; its null is easily lost in many
 HISTORY = 500  # bars before the first origin, from which drift, volatility and regimes are known
 SIGMA, PHI, BETA = 0.01, 0.9, 0.2
 RISE = 4e-4  # mean log return per bar where it does not matter to the null: 58 % of 24-bar returns are then positive
 REACH = np.array([(1 - PHI**h) / (1 - PHI) for h in HORIZONS])
 BLOCK = 250  # test bars of one model
 STRATEGIES = 20
+WEIGHTS = 6
+NOISE = ", weights of noise"
 AT_ONCE = 20  # series of a task; fixed, since the random numbers follow from it
 
 Bound = Literal["3-10 %", "to 10 %"]
@@ -65,7 +68,7 @@ Decisions = dict[str, list[bool]]
 
 # ------------------------------------------------------------------------------------------------ what is made
 def garch(generator: np.random.Generator, bars: int, series: int) -> Float64Array:
-    """(bars, series) returns of mean zero."""
+    """Make (bars, series) returns of mean zero."""
     shocks = generator.standard_t(6, (bars + 200, series)) / math.sqrt(1.5)
     returns, variance = np.empty_like(shocks), np.full(series, SIGMA**2)
     for bar, shock in enumerate(shocks):
@@ -75,7 +78,7 @@ def garch(generator: np.random.Generator, bars: int, series: int) -> Float64Arra
 
 
 def persistent(generator: np.random.Generator, *shape: int) -> Float64Array:
-    """AR(0.9) of unit variance along the first axis."""
+    """Make AR(0.9) noise of unit variance along the first axis."""
     shocks = generator.standard_normal((shape[0] + 200, *shape[1:])) * math.sqrt(1 - PHI**2)
     return np.asarray(signal.lfilter([1.0], [1.0, -PHI], shocks, axis=0)[200:], dtype=np.float64)
 
@@ -89,6 +92,11 @@ def windows(returns: Float64Array, origins: int) -> Float64Array:
 def path_of(x: Float64Array) -> Float64Array:
     """(N, H) path that the signal `x` foretells where returns are sigma (beta x + noise)."""
     return BETA * SIGMA * x[:, None] * PHI ** np.arange(H)
+
+
+def noise_weights(generator: np.random.Generator, models: int) -> Float64Array:
+    """(models, WEIGHTS) weights of linear models that learned nothing but noise, of mean square length one."""
+    return generator.standard_normal((models, WEIGHTS)) / math.sqrt(WEIGHTS)
 
 
 def forecasts_of(path: Float64Array, bank: Float64Array | None = None) -> Forecasts:
@@ -118,7 +126,7 @@ def below(p: float | None) -> list[bool]:
 
 # ------------------------------------------------------------------------------------------------ what is tested
 def of_skill(n: int, series: int, generator: np.random.Generator) -> Iterable[Decisions]:
-    """Tests of forecast skill.
+    """Test forecast skill.
 
     Half of a forecast that comes true pays exactly for the error that it adds: its squared error is that of no change
     (or, with half of the drift on top, that of drift), while the rest of the outcome is as before.
@@ -127,8 +135,13 @@ def of_skill(n: int, series: int, generator: np.random.Generator) -> Iterable[De
     known = slice(HISTORY, HISTORY + n)
     drifts, units = expanding_drift(returns)[known], volatility(returns)[known]
 
+    def number(one: HorizonSkill, name: str) -> float:
+        value = one.to_dict()[name]
+        assert isinstance(value, float), f"{name} is known"
+        return value
+
     def family(found: Sequence[HorizonSkill], name: str) -> list[bool]:
-        return [any((one.to_dict()[name] or 0) < LEVEL for one in found if one.to_dict()[name] is not None)]
+        return [any(number(one, name) < LEVEL for one in found)]
 
     for i in range(series):
         path, happened, drift, unit = path_of(x[:, i]), windows(returns[:, i], n), drifts[:, i], units[:, i]
@@ -136,16 +149,14 @@ def of_skill(n: int, series: int, generator: np.random.Generator) -> Iterable[De
         useless = skill(forecasts, happened + RISE, drift + RISE, HORIZONS, scale=unit)
         as_zero = skill(forecasts, happened + path / 2, drift, HORIZONS, scale=unit)
         as_drift = skill(forecasts, happened + (path + drift[:, None]) / 2, drift, HORIZONS, scale=unit)
-        luck, zero, base = useless[-1].to_dict(), as_zero[-1].to_dict(), as_drift[-1].to_dict()
         one: Decisions = {}
-        for told, name in (
-            *((zero, f"{prefix}r2_vs_zero") for prefix in ("", "scaled_")),
-            *((base, f"{prefix}r2_vs_drift") for prefix in ("", "scaled_")),
-        ):
-            one[f"{name}_p"] = below(float(told[f"{name}_p"] or 0))
-            one[f"{name} interval"] = excludes(0, float(told[f"{name}_low95"] or 0), float(told[f"{name}_high95"] or 0))
+        for found, naive in ((as_zero[-1], "r2_vs_zero"), (as_drift[-1], "r2_vs_drift")):
+            for name in (naive, f"scaled_{naive}"):
+                one[f"{name}_p"] = below(number(found, f"{name}_p"))
+                low, high = number(found, f"{name}_low95"), number(found, f"{name}_high95")
+                one[f"{name} interval"] = excludes(0, low, high)
         for name in ("ic_p", "rank_ic_p", "scaled_ic_p", "scaled_rank_ic_p", "direction_p"):
-            one[name] = below(float(luck[name] or 0))
+            one[name] = below(number(useless[-1], name))
         for name in ("ic_p_holm", "rank_ic_p_holm", "direction_p_holm"):
             one[name] = family(useless, name)
         one["r2_vs_zero_p_holm"] = family(as_zero, "r2_vs_zero_p_holm")
@@ -156,7 +167,7 @@ def of_skill(n: int, series: int, generator: np.random.Generator) -> Iterable[De
 
 
 def of_distribution(n: int, series: int, generator: np.random.Generator) -> Iterable[Decisions]:
-    """CRPS skill; with symmetric noise and spread, half of a forecast come true pays for its error here as well."""
+    """Test CRPS skill; with symmetric noise and spread, half of a forecast come true pays for its error here, too."""
     returns, x = garch(generator, HISTORY + n + H + 1, series), persistent(generator, n, series)
     bank = np.lib.stride_tricks.sliding_window_view(garch(generator, 500, 1)[:, 0], H)[::5]
     for i in range(series):
@@ -167,7 +178,7 @@ def of_distribution(n: int, series: int, generator: np.random.Generator) -> Iter
 
 
 def of_transfer(n: int, series: int, generator: np.random.Generator) -> Iterable[Decisions]:
-    """Differences between models on the same origins: twelve models, each with useless forecasts of its own.
+    """Compare models on the same origins: twelve models, each with useless forecasts of its own.
 
     The `TESTED_AGE` first models are there to be old, so that staleness rests on the last n origins; the matrix is of
     the other models.
@@ -175,39 +186,39 @@ def of_transfer(n: int, series: int, generator: np.random.Generator) -> Iterable
     models = 2 * TESTED_AGE
     step = n // TESTED_AGE
     count = models * step
+    late = slice(TESTED_AGE * step, None)
     returns = garch(generator, HISTORY + count + H + 1, series)
     fold = np.repeat(np.arange(models), step)
+    origin, train_end = HISTORY + np.arange(count), HISTORY + step * np.arange(models)
     for i in range(series):
-        happened = np.cumsum(windows(returns[:, i], count), axis=1)[:, np.array(HORIZONS) - 1]
-        said = persistent(generator, count, models).T[:, :, None, None] * (BETA * SIGMA * REACH)
-        transfer = Transfer(
-            horizons=HORIZONS,
-            train_end=HISTORY + step * np.arange(models),
-            origin=HISTORY + np.arange(count),
-            fold=fold,
-            predicted=said,
-            actual=happened[:, None],
-        )
-        late = slice(TESTED_AGE * step, None)
-        square = Transfer(
-            horizons=HORIZONS,
-            train_end=transfer.train_end[TESTED_AGE:],
-            origin=transfer.origin[late],
-            fold=fold[late] - TESTED_AGE,
-            predicted=said[TESTED_AGE:, late],
-            actual=transfer.actual[late],
-        )
-        tested, matrix = staleness(transfer).tested, transfer_matrix(square)
-        assert tested is not None, "there are enough models"
-        yield {
-            "staleness p": below(tested.p),
-            "transfer optimism p": below(matrix.optimism.p if matrix.optimism else None),
-            "transfer decay p": below(matrix.decay.p if matrix.decay else None),
+        actual = np.cumsum(windows(returns[:, i], count), axis=1)[:, None, np.array(HORIZONS) - 1]
+        said = {
+            "": persistent(generator, count, models),
+            NOISE: persistent(generator, count, WEIGHTS) @ noise_weights(generator, models).T,
         }
+        one: Decisions = {}
+        for kind, values in said.items():
+            predicted = values.T[:, :, None, None] * (BETA * SIGMA * REACH)
+            aged = staleness(Transfer(HORIZONS, train_end, origin, fold, predicted, actual)).tested
+            assert aged is not None, "there are enough models"
+            square = transfer_matrix(
+                Transfer(
+                    horizons=HORIZONS,
+                    train_end=train_end[TESTED_AGE:],
+                    origin=origin[late],
+                    fold=fold[late] - TESTED_AGE,
+                    predicted=predicted[TESTED_AGE:, late],
+                    actual=actual[late],
+                )
+            )
+            one[f"staleness p{kind}"] = below(aged.p)
+            one[f"transfer optimism p{kind}"] = below(square.optimism.p if square.optimism else None)
+            one[f"transfer decay p{kind}"] = below(square.decay.p if square.decay else None)
+        yield one
 
 
 def of_breaks(n: int, series: int, generator: np.random.Generator) -> Iterable[Decisions]:
-    """Changes of a link that never changes: there is none, or the one of the synthetic market `control`."""
+    """Look for changes of a link that never changes: none at all, or that of the synthetic market `control`."""
     noise, x = garch(generator, HISTORY + n + 1, series), persistent(generator, HISTORY + n + 1, series)
     linked = noise.copy()
     linked[1:] += BETA * SIGMA * x[:-1]
@@ -232,7 +243,7 @@ def of_breaks(n: int, series: int, generator: np.random.Generator) -> Iterable[D
 
 
 def of_regimes(n: int, series: int, generator: np.random.Generator) -> Iterable[Decisions]:
-    """Skill, coverage and trading by regime: volatility terciles by trend; intervals that cover as often in each."""
+    """Test skill, coverage and trading by regime: volatility terciles by trend."""
     bars = HISTORY + n + H + 1
     returns, x = garch(generator, bars, series), persistent(generator, bars, series)
     other = garch(generator, bars, series)
@@ -250,46 +261,46 @@ def of_regimes(n: int, series: int, generator: np.random.Generator) -> Iterable[
             actual: Float64Array, predicted: Float64Array = predicted, unit: Float64Array = units[places, i]
         ) -> HorizonForecasts:
             zero = np.zeros(n, dtype=np.int64)
-            return HorizonForecasts(
-                horizon=H, time=places, symbol=zero, actual=actual, predicted=predicted, scale=unit
-            )
+            return HorizonForecasts(horizon=H, time=places, symbol=zero, actual=actual, predicted=predicted, scale=unit)
 
         train = range(HISTORY)
         useless = by_regime(regimes, measured(outcome + H * RISE), train, net=net, periods_per_year=252)
         equal = by_regime(regimes, measured(outcome + predicted / 2), train)
-        hits = (np.abs(outcome) <= reach90()).astype(np.float64)
+        hits = (np.abs(outcome) <= reach90()[0]).astype(np.float64)
+        followed = (np.abs(outcome) <= reach90()[1] * units[places, i]).astype(np.float64)
         yield {
             "regime ic_p": [hit for one in useless for hit in below(one.p)],
             "regime ic_p, enough data": [hit for one in useless if one.enough for hit in below(one.p)],
             "regime alarm": [any(one.negative for one in useless)],
-            "regime r2 interval": [
-                hit for one in equal if one.r2 for hit in excludes(0, one.r2.low, one.r2.high)
-            ],
+            "regime r2 interval": [hit for one in equal if one.r2 for hit in excludes(0, one.r2.low, one.r2.high)],
             "regime sharpe interval": [
                 hit for one in useless if one.sharpe for hit in excludes(0, one.sharpe.low, one.sharpe.high)
             ],
             "coverage interval": excludes(0.9, *coverage_interval(hits[:, None], H)[1:]),
+            "coverage interval, wide if wild": excludes(0.9, *coverage_interval(followed[:, None], H)[1:]),
             "regime coverage interval": [
                 hit
                 for code in range(3)
-                for hit in excludes(
-                    0.9, *coverage_interval(np.where(unrelated == code, hits, np.nan)[:, None], H)[1:]
-                )
+                for hit in excludes(0.9, *coverage_interval(np.where(unrelated == code, hits, np.nan)[:, None], H)[1:])
             ],
         }
 
 
 @functools.cache
-def reach90() -> float:
-    """Distance within which 90 % of the 24-bar returns lie."""
-    return float(np.quantile(np.abs(garch(np.random.default_rng(90), H, 100_000).sum(axis=0)), 0.9))
+def reach90() -> tuple[float, float]:
+    """Distance within which 90 % of the 24-bar returns lie: in log return, and in units of the volatility known."""
+    known = 60
+    returns = garch(np.random.default_rng(90), known + 1 + H, 50_000)
+    moved = np.abs(returns[known + 1 :].sum(axis=0))
+    fixed, following = np.quantile(moved, 0.9), np.quantile(moved / volatility(returns)[known], 0.9)
+    return float(fixed), float(following)
 
 
 def of_optimism(n: int, series: int, generator: np.random.Generator) -> Iterable[Decisions]:
-    """Steps between ways of fitting that are worth the same.
+    """Compare ways of fitting that are worth the same.
 
-    Each has useless forecasts of its own in the waterfall. In the ladder, those that fit anew for every test block
-    also have a size of their own in each, and so are wrong in a way that lasts for a block.
+    Each has useless forecasts of its own; or all are linear models whose weights are noise, drawn anew for every test
+    block but for those that are fitted once. Such a model is wrong by more or less for a whole block.
     """
     names: tuple[optimism.RungName, ...] = ("in-sample", "shuffled", "purged CV", "walk-forward", "frozen", "oracle")
     blocks = max(1, n // BLOCK)
@@ -297,17 +308,22 @@ def of_optimism(n: int, series: int, generator: np.random.Generator) -> Iterable
     block = np.minimum(np.arange(n) // BLOCK, blocks - 1)
     for i in range(series):
         actual = windows(returns[:, i], n).sum(axis=1)[:, None, None]
-        own = persistent(generator, n, len(names)) * BETA * SIGMA * REACH[-1]
-        anew = own * np.abs(generator.standard_normal((blocks, len(names))))[block]
-        anew[:, names.index("frozen")] = own[:, names.index("frozen")]
-
-        def steps(values: Float64Array, actual: Float64Array = actual) -> optimism.Optimism:
-            return optimism.measure(
+        x = persistent(generator, n, WEIGHTS)
+        noisy = {}
+        for name in names:
+            weights = noise_weights(generator, blocks)
+            if name in ("in-sample", "frozen"):  # one draw that is as good as the others are on average
+                weights = np.repeat(weights[:1] / np.linalg.norm(weights[0]), blocks, axis=0)
+            noisy[name] = (x * weights[block]).sum(axis=1)
+        own = dict(zip(names, persistent(generator, n, len(names)).T, strict=True))
+        one: Decisions = {}
+        for kind, values in (("", own), (NOISE, noisy)):
+            found = optimism.measure(
                 optimism.Predictions(
                     origin=np.arange(n),
                     horizons=(H,),
                     actual=actual,
-                    rungs={name: values[:, [place], None] for place, name in enumerate(names)},
+                    rungs={name: said[:, None, None] * BETA * SIGMA * REACH[-1] for name, said in values.items()},
                     fit_rows=dict.fromkeys(names, 1.0),
                     model="useless",
                     blocks=blocks,
@@ -316,16 +332,13 @@ def of_optimism(n: int, series: int, generator: np.random.Generator) -> Iterable
                     seed=0,
                 )
             )
-
-        yield {
-            "waterfall p": [step.p < LEVEL for step in steps(own).waterfall[-1].steps],
-            "waterfall p, sizes by block": [step.p < LEVEL for step in steps(anew).waterfall[-1].steps],
-            "ladder p": [step.p < LEVEL for step in steps(anew).ladder[-1].steps],
-        }
+            for part, scores in (("waterfall", found.waterfall), ("ladder", found.ladder)):
+                one[f"{part} p{kind}"] = [step.p < LEVEL for step in scores[-1].steps]
+        yield one
 
 
 def of_shift(n: int, series: int, generator: np.random.Generator) -> Iterable[Decisions]:
-    """Shift of six stationary features that move together, of which n bars were trained on, in tests a tenth as long."""
+    """Look for shifts of six stationary features that move together: n bars of training, a tenth as many of test."""
     test, count = n // 10, 6
     for _ in range(series):
         x = persistent(generator, n + 3 * test, 1, count + 1)
@@ -344,7 +357,7 @@ def of_shift(n: int, series: int, generator: np.random.Generator) -> Iterable[De
 
 
 def of_unit_roots(n: int, series: int, generator: np.random.Generator) -> Iterable[Decisions]:
-    """ADF on random walks, and KPSS on what is stationary: returns over 24 bars, of bars that overlap."""
+    """Test random walks by ADF, and by KPSS what is stationary: returns over 24 bars that overlap."""
     walks = np.cumsum(garch(generator, n + H, series), axis=0)
     names = [str(number) for number in range(series)]
     with_root = unit_roots(walks[:n, None], names, range(n))
@@ -354,7 +367,7 @@ def of_unit_roots(n: int, series: int, generator: np.random.Generator) -> Iterab
 
 
 def of_trading(n: int, series: int, generator: np.random.Generator) -> Iterable[Decisions]:
-    """Backtests of 24 overlapping tranches whose forecasts know nothing."""
+    """Test backtests of 24 overlapping tranches whose forecasts know nothing."""
     returns = garch(generator, n, series)
     for i in range(series):
         called = np.sign(persistent(generator, n + H, STRATEGIES))
@@ -388,15 +401,17 @@ class Promise:
 
 @dataclass(frozen=True)
 class Study:
-    """What simulates some p-values, with how many series by default, and what these promise."""
+    """What simulates some p-values, with how many series by default, what these promise, and how long series are."""
 
     simulate: Callable[[int, int, np.random.Generator], Iterable[Decisions]]
     series: int
     promises: dict[str, Promise]
+    sizes: tuple[int, ...] = SIZES
 
 
 _LUCK = Promise("useless forecast, rising market")
 _ZERO, _DRIFT = Promise("squared error of no change"), Promise("squared error of drift")
+_NOISE = Promise("models useless, equally good on average")
 _HOLM = "Holm over four horizons that resemble one another; any of them counts"
 
 STUDIES = {
@@ -424,9 +439,11 @@ STUDIES = {
     "transfer": Study(
         of_transfer,
         500,
-        dict.fromkeys(
-            ("staleness p", "transfer optimism p", "transfer decay p"), Promise("models useless, equally good")
-        ),
+        {
+            f"{test} p{kind}": _NOISE if kind else Promise("models useless, equally good")
+            for kind in ("", NOISE)
+            for test in ("staleness", "transfer optimism", "transfer decay")
+        },
     ),
     "breaks": Study(
         of_breaks,
@@ -436,10 +453,11 @@ STUDIES = {
             for link in ("no link", "a link")
             for test in ("break", "recurrence")
         },
+        LONGER,
     ),
     "regimes": Study(
         of_regimes,
-        300,
+        500,
         {
             "regime ic_p": _LUCK,
             "regime ic_p, enough data": _LUCK,
@@ -448,8 +466,9 @@ STUDIES = {
             ),
             "regime r2 interval": _ZERO,
             "regime sharpe interval": Promise("useless positions"),
-            "coverage interval": Promise("intervals hold 90 %"),
-            "regime coverage interval": Promise("intervals hold 90 %, regimes do not matter"),
+            "coverage interval": Promise("intervals of one width hold 90 %"),
+            "coverage interval, wide if wild": Promise("intervals as wide as volatility hold 90 %"),
+            "regime coverage interval": Promise("intervals of one width hold 90 %, in each regime"),
         },
     ),
     "optimism": Study(
@@ -457,13 +476,14 @@ STUDIES = {
         500,
         {
             "waterfall p": Promise("rungs useless, equally good"),
-            "waterfall p, sizes by block": Promise("the same on average, models new every 250 bars"),
-            "ladder p": Promise("the same on average, models new every 250 bars"),
+            f"waterfall p{NOISE}": _NOISE,
+            "ladder p": Promise("rungs useless, equally good"),
+            f"ladder p{NOISE}": _NOISE,
         },
     ),
     "shift": Study(
         of_shift,
-        100,
+        200,
         {
             "feature shift p": Promise("stationary AR(0.9) features"),
             "joint shift p": Promise("stationary AR(0.9) features"),
@@ -477,7 +497,7 @@ STUDIES = {
     ),
     "trading": Study(
         of_trading,
-        300,
+        500,
         {
             "circular shift p": Promise("useless positions"),
             "1 - PSR": Promise("useless positions"),
@@ -538,12 +558,12 @@ def simulate(task: Task) -> list[Decisions]:
     return list(STUDIES[task.study].simulate(task.n, task.series, generator))
 
 
-def tasks_of(studies: Sequence[str], sizes: Sequence[int], most: int | None) -> list[Task]:
+def tasks_of(studies: Sequence[str], most: int | None) -> list[Task]:
     """Cut studies into tasks, the long ones first; of every study at most so many series."""
     found = []
     for study in studies:
         count = min(STUDIES[study].series, most or STUDIES[study].series)
-        for n in sizes:
+        for n in STUDIES[study].sizes:
             found += [
                 Task(study, n, min(AT_ONCE, count - start), number)
                 for number, start in enumerate(range(0, count, AT_ONCE))
@@ -606,14 +626,14 @@ def run(tasks: Sequence[Task], workers: int) -> list[list[Decisions]]:
 
 def table(rows: Sequence[Row]) -> str:
     """Write the table."""
-    lines = [f"{'p-value':28}{'null':48}{'n':>6}{'series':>8}{'tests':>7}{'rejected':>10}{'error':>7}  required"]
+    lines = [f"{'p-value':40}{'null':50}{'n':>6}{'series':>8}{'tests':>7}{'rejected':>10}{'error':>7}  required"]
     for row in rows:
         share = "-" if row.rejected_share is None else f"{row.rejected_share:.1%}"
         error = "-" if row.error is None else f"{row.error:.1%}"
         required = row.bound if row.n >= REQUIRED else "told"
         numbers = f"{row.n:6,}{row.series:8}{row.decisions:7}{share:>10}{error:>7}"
         note = f": {row.why}" if row.why and row.n >= REQUIRED else ""
-        lines.append(f"{row.p_value:28}{row.null:48}{numbers}  {required}{note}")
+        lines.append(f"{row.p_value:40}{row.null:50}{numbers}  {required}{note}")
     return "\n".join(lines)
 
 
@@ -627,7 +647,7 @@ def main() -> int:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # the workers share the cores already
     started = time.perf_counter()
-    tasks = tasks_of(options.study or tuple(STUDIES), SIZES, options.series)
+    tasks = tasks_of(options.study or tuple(STUDIES), options.series)
     rows = rows_of(tasks, run(tasks, options.workers))
     seconds = time.perf_counter() - started
     print(table(rows))

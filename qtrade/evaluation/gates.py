@@ -40,6 +40,11 @@ _MEANS = {
         "Trading on these forecasts proves little.",
     ),
 }
+_ALONE = {
+    "PASS": "The forecasts themselves beat both naive ones.",
+    "FAIL": "The forecasts themselves are worse than a naive one.",
+    "INCONCLUSIVE": "Whether the forecasts themselves know anything, these data cannot tell.",
+}
 _IN_HEADLINE = ("G0", "G1", "G2", "G3", "G4", "G5", "G8")
 # Without these nothing is known of what a PASS would claim: that there is skill, and that it lasts.
 _NEEDED = ("G2", "G3")
@@ -261,15 +266,14 @@ def conclude(gates: Sequence[Gate], skill: Verdict) -> Verdict:
     if outcome == "INVALID":
         # Whatever else was computed from such a run means nothing.
         return Verdict("INVALID", deciding[0].reasons[0], deciding[0].reasons[1:])
-    first = next((gate for gate in deciding if gate.code != "G2"), None)
-    line = skill.line
-    if first is not None and outcome in ("FAIL", "WARN") and skill.headline != outcome:
-        meaning = _MEANS[first.code][0 if outcome == "FAIL" else 1]
-        line = f"{meaning} {first.reasons[0]} Of the forecasts themselves: {skill.line[0].lower()}{skill.line[1:]}"
+    others = [gate for gate in deciding if gate.code != "G2"]
+    line, first = skill.line, skill.reasons
+    if others and outcome in ("FAIL", "WARN") and skill.headline != outcome:
+        line = f"{_MEANS[others[0].code][0 if outcome == 'FAIL' else 1]} {_ALONE[skill.headline]}"
+        first = (skill.line, *skill.reasons)
     elif not deciding:
         line = f"{skill.line} Whether it lasts could not be measured."
-    reasons = tuple(f"{gate.title}: {gate.reasons[0]}" for gate in deciding if gate.code != "G2")
-    return Verdict(outcome, line, (*reasons, *skill.reasons), skill.horizon)
+    return Verdict(outcome, line, (*(f"{gate.title}: {gate.reasons[0]}" for gate in others), *first), skill.horizon)
 
 
 def _worst(code: str, notes: Sequence[tuple[Headline, str]]) -> Gate:

@@ -95,7 +95,8 @@ class Staleness:
 
 def staleness(transfer: Transfer) -> Staleness:
     """Measure the staleness of every age, on origins that were put alike to all models that were asked."""
-    ages = tuple(age for j in range(1, transfer.models) if (age := _age(transfer, j)) is not None)
+    alike = _asked_alike(transfer)
+    ages = tuple(age for j in range(1, transfer.models) if (age := _age(transfer, j, alike)) is not None)
     tested = next((age for age in reversed(ages) if age.retrainings <= TESTED_AGE), None)
     own = transfer.loss[transfer.fold, np.arange(len(transfer.fold))]
     gain = (transfer.naive_loss - own)[np.isfinite(own)]
@@ -104,10 +105,9 @@ def staleness(transfer: Transfer) -> Staleness:
     return Staleness(ages, tested, _half_life(ages) if edge else None, edge)
 
 
-def _age(transfer: Transfer, retrainings: int) -> Age | None:
-    """Compare models aged some retrainings; None where too few origins have both."""
-    shared = _asked_alike(transfer)
-    rows = np.nonzero((transfer.fold >= retrainings) & shared)[0]
+def _age(transfer: Transfer, retrainings: int, alike: NDArray[np.bool_]) -> Age | None:
+    """Compare models aged some retrainings at some origins; None where too few have both."""
+    rows = np.nonzero((transfer.fold >= retrainings) & alike)[0]
     fresh = transfer.loss[transfer.fold[rows], rows]
     old = transfer.loss[transfer.fold[rows] - retrainings, rows]
     both = np.isfinite(fresh) & np.isfinite(old)

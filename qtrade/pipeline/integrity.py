@@ -60,8 +60,9 @@ def find_violations(
     except IntegrityError as error:
         return [str(error.what)]  # whatever stands on these features is worth no further look
     folds = folds_of(market, config)
+    if found := list(_purge(run, config, market, forecasts, folds)):
+        return found
     return [
-        *_purge(run, config, market, forecasts, folds),
         *_scalers(run, config, market, folds),
         *_outcomes(run, config, market),
         *_forecasts(run, config, market, forecasts),

@@ -234,11 +234,10 @@ def test_training_refuses_a_scaler_that_sees_the_test_period(
 
 @pytest.mark.parametrize("part", ["fit", "valid"])
 def test_a_fold_without_its_purge_cannot_be_made(part: str) -> None:
-    parts = {"fit": range(100), "valid": range(123, 200), "test": range(223, 300)}
-    Fold(3, **parts, horizon=24)
-    parts[part] = range(parts[part].start, parts[part].stop + 1)
+    fold = Fold(3, fit=range(100), valid=range(123, 200), test=range(223, 300), horizon=24)
+    longer = range(getattr(fold, part).start, getattr(fold, part).stop + 1)
     with pytest.raises(IntegrityError, match=f"fold 3: a label of '{part}' ends at bar"):
-        Fold(3, **parts, horizon=24)
+        replace(fold, **{part: longer})  # type: ignore[arg-type]
 
 
 def unpurged(part: str) -> Callable[..., tuple[Fold, ...]]:
@@ -326,6 +325,11 @@ def test_leaving_out_the_forecasts_that_failed_is_cheating(run: Run, qtrade: Pro
     said, happened = "y_hat_01", "y_01"
     rewrite(run.folder / "forecasts.parquet", lambda table: table[table[said] * table[happened] > 0])
     refused_and_written(evaluate(qtrade, run), run, "Fold 0 was tested at 1000", "forecasts were chosen")
+
+
+def test_forecasts_of_a_fold_that_was_never_fitted_are_named(run: Run, qtrade: Program) -> None:
+    rewrite(run.folder / "forecasts.parquet", lambda table: table.assign(fold=table["fold"].replace({1: 7})))
+    refused_and_written(evaluate(qtrade, run), run, "There are forecasts of a fold 7, which the run does not have")
 
 
 def test_forecasts_from_before_their_models_training_ended_are_refused_by_name(run: Run, qtrade: Program) -> None:

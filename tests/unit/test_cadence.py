@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 from qtrade.config import RunConfig, load_config
 from qtrade.data.cache import Cache
 from qtrade.data.fetch import fetch
-from qtrade.pipeline import cadence
+from qtrade.pipeline import cadence, fitting
 from qtrade.pipeline.cadence import CADENCES, Cadence, suggest_cadence
 from qtrade.pipeline.market import Market, derive, prepare
 from qtrade.progress import Silent
@@ -85,11 +86,11 @@ def test_every_cadence_is_judged_at_the_same_origins_of_the_second_half(
 ) -> None:
     market, config, first = control
     fitted: list[Fold] = []
-    original = cadence.fit_fold
+    original = fitting.fit_fold
 
-    def watched(market: Market, config: RunConfig, fold: Fold, *rest: object, **named: object) -> object:
+    def watched(market: Market, config: RunConfig, fold: Fold, *rest: Any, **named: Any) -> Any:
         fitted.append(fold)
-        return original(market, config, fold, *rest, **named)  # type: ignore[arg-type]
+        return original(market, config, fold, *rest, **named)
 
     monkeypatch.setattr(cadence, "fit_fold", watched)
     told = suggest_cadence(market, config, first)
@@ -122,8 +123,7 @@ def test_a_relationship_that_turned_wants_training_often(tmp_path: Path) -> None
     following = np.roll(market.returns[:, 0], -1)
     assert np.corrcoef(turned[200:990], following[200:990])[0, 1] > 0.1
     assert np.corrcoef(turned[1_010:1_490], following[1_010:1_490])[0, 1] < -0.1
-    late = replace(first, **{name: range(1_350 + offset, 1_360 + offset) for name, offset in
-                             (("fit", 0), ("valid", 15), ("test", 30))})  # fmt: skip
+    late = replace(first, fit=range(1_350, 1_360), valid=range(1_365, 1_375), test=range(1_380, 1_390))
     rolling = config.model_copy(update={"split": config.split.model_copy(update={"mode": "rolling"})})
     told = suggest_cadence(market, rolling, late)
     assert told.r2[21] > told.r2[252]

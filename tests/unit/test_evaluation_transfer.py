@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +80,7 @@ def test_every_cell_equals_a_plain_double_loop() -> None:
 def test_averages_equal_a_plain_loop_that_weighs_every_origin_alike() -> None:
     transfer = random_transfer()
     found = transfer_matrix(transfer)
-    kinds = {"seen": lambda m, f: m > f, "honest": lambda m, f: m == f, "stale": lambda m, f: m < f}
+    kinds = {"seen": operator.gt, "honest": operator.eq, "stale": operator.lt}
     for name, belongs in kinds.items():
         loss = naive = 0.0
         count = 0
@@ -213,7 +215,7 @@ def test_compare_is_the_ewc_test_of_the_difference_in_r2_points() -> None:
         ({"horizons": (1, 2)}, "are not"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(change: dict[str, object], told: str) -> None:
+def test_what_does_not_fit_together_is_refused(change: dict[str, Any], told: str) -> None:
     good = Transfer(
         horizons=(1,),
         train_end=np.array([100, 102]),
