@@ -18,8 +18,8 @@ from scipy import fft, special
 
 from qtrade.evaluation.plain import plain
 from qtrade.evaluation.regimes import UNKNOWN, Regimes
+from qtrade.evaluation.scores import SAME
 from qtrade.evaluation.significance import effective_size, holm, long_run_variance
-from qtrade.evaluation.skill import SAME
 from qtrade.types import Float64Array, IntArray
 
 # A regime with fewer independent forecasts, or bars of trading, says nothing for sure.

@@ -28,7 +28,7 @@ TITLES = {
 }
 # What a gate that decides the headline means, when it fails and when it warns.
 _MEANS = {
-    "G1": ("The skill is too good to be true.", "The skill is too good to be true."),
+    "G1": ("This is too good to be true.", "This is too good to be true."),
     "G3": ("What was learned did not last.", "What was learned may not have lasted."),
     "G4": ("Cross-validation promised what time did not keep.", "Cross-validation promised more than time kept."),
     "G5": (
@@ -154,18 +154,6 @@ def stability_gate(
         Bars between two retrainings.
     """
     judged: list[tuple[float, str]] = []
-    if aged.tested is not None:
-        one = aged.tested
-        # A model that got better with age is no reason for worry.
-        p = one.p if one.r2_lost > 0 else 1.0
-        judged.append(
-            (
-                p,
-                f"A model {_retrainings(one.retrainings)} old ({one.retrainings * step_bars:,} bars) explains "
-                f"{abs(one.r2_lost):.1%} of squared returns {'less' if one.r2_lost > 0 else 'more'} than a fresh one "
-                f"on the same {one.origins:,} origins ({_p(one.p)}).",
-            )
-        )
     if found is not None:
         turned = f"from {found.before:+.3f} to {found.after:+.3f}"
         judged.append(
@@ -178,14 +166,27 @@ def stability_gate(
                 f"({_p(found.p)}).",
             )
         )
+    if aged.tested is not None:
+        one = aged.tested
+        # A model that got better with age is no reason for worry.
+        p = one.p if one.r2_lost > 0 else 1.0
+        judged.append(
+            (
+                p,
+                f"A model {_retrainings(one.retrainings)} old ({one.retrainings * step_bars:,} bars) explains "
+                f"{abs(one.r2_lost):.1%} of squared returns {'less' if one.r2_lost > 0 else 'more'} than a fresh one "
+                f"on the same {one.origins:,} origins ({_p(one.p)}).",
+            )
+        )
     if recurrence is not None:
         verb = "comes and goes" if recurrence.p < 0.05 else "does not visibly come and go"
         judged.append((recurrence.p, f"The link between forecasts and outcomes {verb} ({_p(recurrence.p)})."))
     if aged.tested is None or found is None:
         why = "Too few retrainings, or too short a test period, to see whether what was learned still holds."
         return Gate("G3", "NOT MEASURED", (why, *(text for _, text in judged)))
-    judged.sort(key=lambda item: item[0])
-    lowest = judged[0][0]
+    # What spoke loudest comes first; of several that did, the dated break says most, then what age costs.
+    judged.sort(key=lambda item: (item[0] >= 0.01, item[0] >= 0.05))
+    lowest = min(p for p, _ in judged)
     grade: Grade = "FAIL" if lowest < 0.01 else "WARN" if lowest < 0.05 else "PASS"
     reasons = tuple(text for _, text in judged)
     if grade == "PASS":
@@ -268,7 +269,12 @@ def conclude(gates: Sequence[Gate], skill: Verdict) -> Verdict:
         return Verdict("INVALID", deciding[0].reasons[0], deciding[0].reasons[1:])
     others = [gate for gate in deciding if gate.code != "G2"]
     line, first = skill.line, skill.reasons
-    if others and outcome in ("FAIL", "WARN") and skill.headline != outcome:
+    leak = next((gate for gate in gates if gate.code == "G1" and gate.grade == "WARN"), None)
+    if leak is not None and outcome in ("FAIL", "WARN"):
+        line = f"{_MEANS['G1'][1]} {leak.reasons[0]}"
+        others = [leak, *(gate for gate in others if gate is not leak)]
+        first = (skill.line, *skill.reasons)
+    elif others and outcome in ("FAIL", "WARN") and skill.headline != outcome:
         line = f"{_MEANS[others[0].code][0 if outcome == 'FAIL' else 1]} {_ALONE[skill.headline]}"
         first = (skill.line, *skill.reasons)
     elif not deciding:

@@ -14,84 +14,27 @@ from typing import Literal, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from qtrade.errors import DataError
-from qtrade.evaluation.direction import Direction, at_each_origin, direction
-from qtrade.evaluation.significance import (
-    detectable_ic,
-    effective_size,
-    ewc_test,
-    holm,
-    mean_interval,
-    mean_test,
+from qtrade.evaluation.direction import Direction, direction
+from qtrade.evaluation.scores import (
+    Comparison,
+    Correlation,
+    Labels,
+    compare,
+    comparison_dict,
+    correlate,
+    correlation_dict,
 )
-from qtrade.types import Float64Array, Forecasts, IntArray
+from qtrade.evaluation.significance import detectable_ic, effective_size, holm
+from qtrade.types import Float64Array, Forecasts
 
 # With ten labels that share no bar the tests reject a true null in about a tenth of all cases, with fewer in more.
 MIN_LABELS = 10
-# Forecasts closer together than this share of the label's size are one forecast, apart from rounding.
-SAME = 1e-8
 # A p-value below this decides.
 LEVEL = 0.05
 
 Answer = Literal["PASS", "FAIL", "INCONCLUSIVE"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The model's squared error against that of one naive forecast.
-
-    Attributes
-    ----------
-    r2
-        1 - (squared error of the model) / (squared error of the naive forecast); positive where the model is better
-        (Campbell & Thompson 2008). Never centred on the mean of the test period, which nobody knew.
-    r2_low, r2_high
-        95 % interval by EWC.
-    p
-        Two-sided p-value of equal errors, by Diebold-Mariano with the HLN correction.
-    p_holm
-        The same, adjusted for the number of horizons looked at; p until they are known.
-    """
-
-    r2: float
-    r2_low: float
-    r2_high: float
-    p: float
-    p_holm: float
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """Information coefficient (IC): how forecasts and outcomes move together over time.
-
-    Attributes
-    ----------
-    ic
-        Pearson correlation; with several symbols, each is standardised first and they are pooled.
-    low, high
-        95 % interval by EWC.
-    p
-        Two-sided p-value of no correlation, by EWC.
-    rank
-        Spearman correlation, pooled in the same way.
-    p_holm
-        p, adjusted for the number of horizons looked at; NaN until they are known.
-    rank_low, rank_high, rank_p, rank_p_holm
-        Interval and p-values of the rank correlation, from products of standardised ranks; NaN where not computed.
-    """
-
-    ic: float
-    low: float
-    high: float
-    p: float
-    rank: float
-    p_holm: float = math.nan
-    rank_low: float = math.nan
-    rank_high: float = math.nan
-    rank_p: float = math.nan
-    rank_p_holm: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -196,9 +139,9 @@ class HorizonSkill:
             "answer": self.answer,
             "origins": self.origins,
             "n_eff": self.n_eff,
-            **_comparison_dict("r2_vs_zero", self.vs_zero),
-            **_comparison_dict("r2_vs_drift", self.vs_drift),
-            **_correlation_dict("", self.correlation),
+            **comparison_dict("r2_vs_zero", self.vs_zero),
+            **comparison_dict("r2_vs_drift", self.vs_drift),
+            **correlation_dict("", self.correlation),
             "right_direction_share": self.right_direction,
             "up_share": self.up_share,
             **(self.direction or _NO_DIRECTION).to_dict(),
@@ -210,9 +153,9 @@ class HorizonSkill:
             "rmsse_ratio": self.rmsse,
             "coverage80_share": self.coverage80,
             "detectable_ic": self.detectable_ic,
-            **_comparison_dict("scaled_r2_vs_zero", scaled.vs_zero),
-            **_comparison_dict("scaled_r2_vs_drift", scaled.vs_drift),
-            **_correlation_dict("scaled_", scaled.correlation),
+            **comparison_dict("scaled_r2_vs_zero", scaled.vs_zero),
+            **comparison_dict("scaled_r2_vs_drift", scaled.vs_drift),
+            **correlation_dict("scaled_", scaled.correlation),
         }
         return {
             name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()
@@ -220,7 +163,6 @@ class HorizonSkill:
 
 
 _NO_COMPARISON = Comparison(*[math.nan] * 5)
-_NO_CORRELATION = Correlation(*[math.nan] * 5)
 _NO_DIRECTION = Direction(*[math.nan] * 9)
 
 
@@ -274,7 +216,7 @@ def skill(
         if horizon > forecasts.horizon or forecasts.origin[known[:, step]].nunique() < MIN_LABELS * horizon:
             continue
         keep = known[:, step]
-        labels = _Labels(
+        labels = Labels(
             horizon=horizon,
             time=np.unique(forecasts.origin[keep].asi8, return_inverse=True)[1].astype(np.int64),
             symbol=pd.factorize(forecasts.symbol[keep])[0].astype(np.int64),
@@ -355,43 +297,7 @@ def to_frame(skills: Sequence[HorizonSkill]) -> pd.DataFrame:
     return pd.DataFrame([one.to_dict() for one in skills])
 
 
-@dataclass(frozen=True, eq=False)
-class _Labels:
-    """Forecasts and outcomes at one horizon, one row per (symbol, origin); `time`, `symbol` are consecutive codes."""
-
-    horizon: int
-    time: IntArray
-    symbol: IntArray
-    predicted: Float64Array
-    actual: Float64Array
-    drift: Float64Array
-
-    def products(self, one: Float64Array, other: Float64Array) -> Float64Array:
-        """Products of standardised values per origin; their mean is the correlation. Empty where one never varies."""
-        return at_each_origin(self._standardised(one) * self._standardised(other), self.time)
-
-    def ranks(self, values: Float64Array) -> Float64Array:
-        """Rank each symbol's values over time, ties sharing their mean rank."""
-        ranks = np.empty(len(values))
-        for mine in self._symbols():
-            ranks[mine] = stats.rankdata(values[mine])
-        return ranks
-
-    def _standardised(self, values: Float64Array) -> Float64Array:
-        """Give each symbol mean zero and variance one over time; NaN for a symbol whose values do not vary."""
-        result = np.full(len(values), np.nan)
-        floor = SAME * float(np.abs(values).max())
-        for mine in self._symbols():
-            if np.ptp(values[mine]) > floor:
-                result[mine] = (values[mine] - values[mine].mean()) / values[mine].std()
-        return result
-
-    def _symbols(self) -> list[IntArray]:
-        """Rows of each symbol, in their order."""
-        return np.split(np.argsort(self.symbol, kind="stable"), np.cumsum(np.bincount(self.symbol))[:-1])
-
-
-def _horizon_skill(labels: _Labels) -> HorizonSkill:
+def _horizon_skill(labels: Labels) -> HorizonSkill:
     predicted, actual = labels.predicted, labels.actual
     origins = int(labels.time.max()) + 1
     error = actual - predicted
@@ -403,9 +309,9 @@ def _horizon_skill(labels: _Labels) -> HorizonSkill:
         horizon=labels.horizon,
         origins=origins,
         n_eff=n_eff,
-        vs_zero=_compare(labels, np.zeros_like(actual), "no change"),
-        vs_drift=_compare(labels, labels.drift, "drift"),
-        correlation=_correlate(labels, products),
+        vs_zero=compare(labels, np.zeros_like(actual), "no change"),
+        vs_drift=compare(labels, labels.drift, "drift"),
+        correlation=correlate(labels, products),
         right_direction=_share((np.sign(actual) == np.sign(predicted))[directed]),
         up_share=_share((actual > 0)[actual != 0]),
         mae=float(np.abs(error).mean()),
@@ -418,55 +324,14 @@ def _horizon_skill(labels: _Labels) -> HorizonSkill:
     )
 
 
-def _scaled_skill(labels: _Labels, unit: Float64Array) -> ScaledSkill:
+def _scaled_skill(labels: Labels, unit: Float64Array) -> ScaledSkill:
     """Measure skill in units of the volatility (N,) of each row's label."""
     scaled = replace(labels, predicted=labels.predicted / unit, actual=labels.actual / unit, drift=labels.drift / unit)
     return ScaledSkill(
-        vs_zero=_compare(scaled, np.zeros_like(unit), "no change"),
-        vs_drift=_compare(scaled, scaled.drift, "drift"),
-        correlation=_correlate(scaled, scaled.products(scaled.predicted, scaled.actual)),
+        vs_zero=compare(scaled, np.zeros_like(unit), "no change"),
+        vs_drift=compare(scaled, scaled.drift, "drift"),
+        correlation=correlate(scaled, scaled.products(scaled.predicted, scaled.actual)),
     )
-
-
-def _correlate(labels: _Labels, products: Float64Array) -> Correlation | None:
-    """Test the correlation whose products are given, and that of the ranks; None where there are no products."""
-    if len(products) == 0:
-        return None
-    test = ewc_test(products)
-    low, high = mean_interval(products)
-    ranks = labels.products(labels.ranks(labels.predicted), labels.ranks(labels.actual))
-    rank_test = ewc_test(ranks)
-    rank_low, rank_high = mean_interval(ranks)
-    return Correlation(
-        ic=test.mean,
-        low=low,
-        high=high,
-        p=test.p,
-        rank=rank_test.mean,
-        rank_low=rank_low,
-        rank_high=rank_high,
-        rank_p=rank_test.p,
-    )
-
-
-def _compare(labels: _Labels, naive: Float64Array, name: str) -> Comparison:
-    """Compare with one naive forecast (N,)."""
-    naive_loss = at_each_origin((labels.actual - naive) ** 2, labels.time)
-    size = float(naive_loss.mean())
-    if size == 0:
-        raise DataError(
-            f"the naive forecast '{name}' is never wrong {labels.horizon} bars ahead",
-            why="the prices of the test period do not vary, so there is nothing to forecast",
-            fix="check the data, or choose a period in which the symbol was traded",
-        )
-    if np.abs(labels.predicted - naive).max() <= SAME * np.sqrt(size):
-        return Comparison(r2=0.0, r2_low=0.0, r2_high=0.0, p=1.0, p_holm=1.0)
-    gain = naive_loss - at_each_origin((labels.actual - labels.predicted) ** 2, labels.time)
-    r2 = float(gain.mean()) / size
-    # R2 is a ratio of two means; these are the contributions of the origins to its error, to first order.
-    low, high = mean_interval((gain - r2 * naive_loss) / size)
-    p = mean_test(gain, labels.horizon).p
-    return Comparison(r2=r2, r2_low=r2 + low, r2_high=r2 + high, p=p, p_holm=p)
 
 
 _Scored = TypeVar("_Scored", HorizonSkill, ScaledSkill)
@@ -501,32 +366,6 @@ def _adjusted(skills: Sequence[_Scored]) -> list[_Scored]:
         )
         for position, one in enumerate(skills)
     ]
-
-
-def _comparison_dict(name: str, comparison: Comparison) -> dict[str, float]:
-    return {
-        name: comparison.r2,
-        f"{name}_low95": comparison.r2_low,
-        f"{name}_high95": comparison.r2_high,
-        f"{name}_p": comparison.p,
-        f"{name}_p_holm": comparison.p_holm,
-    }
-
-
-def _correlation_dict(prefix: str, correlation: Correlation | None) -> dict[str, float]:
-    one = correlation or _NO_CORRELATION
-    return {
-        f"{prefix}ic": one.ic,
-        f"{prefix}ic_low95": one.low,
-        f"{prefix}ic_high95": one.high,
-        f"{prefix}ic_p": one.p,
-        f"{prefix}ic_p_holm": one.p_holm,
-        f"{prefix}rank_ic": one.rank,
-        f"{prefix}rank_ic_low95": one.rank_low,
-        f"{prefix}rank_ic_high95": one.rank_high,
-        f"{prefix}rank_ic_p": one.rank_p,
-        f"{prefix}rank_ic_p_holm": one.rank_p_holm,
-    }
 
 
 def _share(hits: NDArray[np.bool_]) -> float | None:

@@ -199,8 +199,10 @@ def gate(evidence: TradingEvidence) -> tuple[Grade, tuple[str, ...]]:
     if "FAIL" in grades:
         return "FAIL", reasons
     *needed, pbo = grades
-    passed = all(grade == "PASS" for grade in needed) and pbo in ("PASS", "NOT MEASURED")
-    return "PASS" if passed else "WARN", reasons
+    if all(grade == "PASS" for grade in needed) and pbo in ("PASS", "NOT MEASURED"):
+        # What was not measured is not why it passed.
+        return "PASS", tuple(reason for _, reason in sorted(checks, key=lambda check: check[0] != "PASS"))
+    return "WARN", reasons
 
 
 def _rising(value: float | None, *, enough: float, least: float) -> Grade:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qtrade.evaluation.scores import Comparison
 from qtrade.evaluation.significance import holm
-from qtrade.evaluation.skill import LEVEL as LEVEL
-from qtrade.evaluation.skill import MIN_LABELS, Comparison, HorizonSkill, answers, better_than_both
+from qtrade.evaluation.skill import LEVEL, MIN_LABELS, HorizonSkill, answers, better_than_both
 
 Headline = Literal["PASS", "WARN", "INCONCLUSIVE", "FAIL", "INVALID"]
 """Of a run; that of the forecasts alone is PASS, FAIL or INCONCLUSIVE."""

@@ -206,7 +206,13 @@ def equity(
             halfway = values.max() / values.min() < 2**4
             top.yaxis.set_major_locator(LogLocator(base=2, subs=(1, 1.5) if halfway else (1,)))
             top.yaxis.set_minor_locator(NullLocator())
-        top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}\N{MULTIPLICATION SIGN}"))
+        top.yaxis.set_major_formatter(
+            FuncFormatter(
+                lambda value, _: (
+                    f"{value:,.0f}\N{MULTIPLICATION SIGN}" if value >= 1e3 else f"{value:.4g}\N{MULTIPLICATION SIGN}"
+                )
+            )
+        )
         bottom.yaxis.set_major_formatter(PERCENT)
         bottom.yaxis.set_major_locator(MaxNLocator(3))
         last = {colour: float(series.iloc[-1]) for colour, series in growth.items()}

@@ -17,8 +17,9 @@ from markupsafe import Markup
 from qtrade.evaluation.by_regime import ENOUGH
 from qtrade.evaluation.distribution import QUANTILES, HorizonDistribution
 from qtrade.evaluation.result import Evaluation
-from qtrade.evaluation.skill import MIN_LABELS, Comparison, Correlation, HorizonSkill
-from qtrade.evaluation.verdict import LEVEL, Verdict
+from qtrade.evaluation.scores import Comparison, Correlation
+from qtrade.evaluation.skill import LEVEL, MIN_LABELS, HorizonSkill
+from qtrade.evaluation.verdict import Verdict
 from qtrade.files import write_text
 from qtrade.report import caveat, figures
 from qtrade.report.text import UNKNOWN, Cell, Table, Tone, interval, metric_cell, metric_table, number, p_value, points

@@ -133,6 +133,12 @@ def test_ten_labels_are_told_and_not_required() -> None:
     assert "told" in caveat_size.table([line("ic_p", 300, n=250)])
 
 
+def test_what_no_test_can_tell_apart_is_told_with_the_reason() -> None:
+    row = line("staleness p, weights of noise, six blocks", 300)
+    assert caveat_size.missed([row]) == []
+    assert f"told: {row.why}" in caveat_size.table([row])
+
+
 def test_a_p_value_that_no_series_is_long_enough_for_is_a_miss() -> None:
     none: list[Decisions] = [{"circular shift p": []}]
     row = caveat_size.summarise("trading", "circular shift p", REQUIRED, none)
@@ -158,6 +164,6 @@ def test_the_table_tells_the_reason_of_a_one_sided_requirement(sizes: Sequence[R
     cautious = [row for row in sizes if row.bound == "to 10 %"]
     assert cautious
     assert all(row.why and f"to 10 %: {row.why}" in text for row in cautious)
-    assert not any(row.why for row in sizes if row.bound != "to 10 %")
+    assert all(bool(row.why) == (row.bound != "3-10 %") for row in sizes)
     write_json(tmp_path / "size.json", [asdict(row) for row in sizes])
     assert json.loads((tmp_path / "size.json").read_text())[0]["p_value"] == "r2_vs_zero_p"

@@ -27,7 +27,8 @@ from qtrade.evaluation.gates import (
     skill_gate,
     stability_gate,
 )
-from qtrade.evaluation.skill import Comparison, Correlation, HorizonSkill
+from qtrade.evaluation.scores import Comparison, Correlation
+from qtrade.evaluation.skill import HorizonSkill
 from qtrade.evaluation.staleness import Age, Staleness
 from qtrade.evaluation.verdict import Verdict
 
@@ -323,12 +324,14 @@ def test_a_pass_repeats_the_line_of_the_skill() -> None:
 
 
 def test_the_gate_that_decided_explains_the_headline_before_the_skill() -> None:
-    found = conclude(gates(G3="FAIL", G8="FAIL", G1="WARN"), SKILLED)
+    found = conclude(gates(G3="FAIL", G8="FAIL", G5="WARN"), SKILLED)
     assert found.headline == "FAIL"
     assert found.line == "What was learned did not last. The forecasts themselves beat both naive ones."
     warned = conclude(gates(G1="WARN"), SKILLED)
     assert warned.headline == "WARN"
-    assert warned.line == "The skill is too good to be true. The forecasts themselves beat both naive ones."
+    assert warned.line == "This is too good to be true. G1 says so."
+    leaking = conclude(gates(G1="WARN", G8="FAIL"), SKILLED)
+    assert (leaking.headline, leaking.line) == ("FAIL", warned.line), "what may be a leak explains all the rest"
     assert found.reasons == ("Stability: G3 says so.", "Trading: G8 says so.", SKILLED.line, *SKILLED.reasons)
 
 

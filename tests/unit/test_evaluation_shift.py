@@ -8,7 +8,8 @@ import pytest
 from scipy import signal, stats
 
 from qtrade.evaluation import shift
-from qtrade.evaluation.shift import JOINT, STATISTICS, FeatureShift, combine, feature_shift
+from qtrade.evaluation.blocks import STATISTICS, Blocks, statistics
+from qtrade.evaluation.shift import JOINT, FeatureShift, combine, feature_shift
 from qtrade.types import Float64Array
 
 ROWS, TEST, GAP = 1500, 250, 24
@@ -54,9 +55,9 @@ def test_statistics_agree_with_exact_ones_within_the_grid() -> None:
 def test_reference_statistics_are_those_of_each_block_against_the_rest_without_gaps() -> None:
     values = autoregressive(1, ROWS + TEST, 1, 0.9)[:, :, 0]
     past, now = values[:ROWS], values[ROWS:]
-    blocks = shift._Blocks.cut(ROWS, TEST, GAP)
+    blocks = Blocks.cut(ROWS, TEST, GAP)
     assert blocks is not None
-    reference, _ = shift._statistics(past, now, blocks)
+    reference, _ = statistics(past, now, blocks)
     for start, (ks, wasserstein, _, auc) in list(zip(blocks.starts, reference, strict=True))[::7]:
         block = past[start : start + TEST, 0]
         rest = np.concatenate([past[: max(0, start - GAP), 0], past[start + TEST + GAP :, 0]])

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qtrade.errors import DataError
+from qtrade.evaluation.scores import Comparison, Correlation
 from qtrade.evaluation.significance import ewc_test, holm, mean_interval, mean_test
 from qtrade.evaluation.skill import (
     Answer,
-    Comparison,
-    Correlation,
     HorizonSkill,
     NaiveError,
     answers,

@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from qtrade.evaluation.skill import Comparison, Correlation, HorizonSkill
+from qtrade.evaluation.scores import Comparison, Correlation
+from qtrade.evaluation.skill import HorizonSkill
 from qtrade.evaluation.verdict import verdict
 
 USELESS = Comparison(r2=-0.001, r2_low=-0.01, r2_high=0.008, p=0.6, p_holm=1.0)
