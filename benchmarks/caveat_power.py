@@ -23,8 +23,9 @@ import numpy as np
 from qtrade.calendars import ALWAYS
 from qtrade.config import RunConfig, load_config
 from qtrade.data.synthetic import SCENARIOS, Synthetic, SyntheticConfig
+from qtrade.evaluation.coverage import coverage
 from qtrade.evaluation.gates import conclude, plausibility_gate, skill_gate, stability_gate
-from qtrade.evaluation.intervals import aci_radius, coverage, split_radius
+from qtrade.evaluation.intervals import aci_radius, split_radius
 from qtrade.evaluation.skill import skill
 from qtrade.evaluation.stability import study
 from qtrade.evaluation.verdict import verdict

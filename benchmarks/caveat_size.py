@@ -33,8 +33,8 @@ from qtrade.backtest.statistics import circular_shift_null, deflated_sharpe, pro
 from qtrade.evaluation import optimism
 from qtrade.evaluation.breaks import contributions, find_break, find_recurrence
 from qtrade.evaluation.by_regime import HorizonForecasts, by_regime
+from qtrade.evaluation.coverage import coverage_interval
 from qtrade.evaluation.distribution import distribution_skill
-from qtrade.evaluation.intervals import coverage_interval
 from qtrade.evaluation.regimes import grid, trend, volatility_terciles
 from qtrade.evaluation.shift import JOINT, combine, feature_shift
 from qtrade.evaluation.skill import HorizonSkill, skill

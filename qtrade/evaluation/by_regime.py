@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, special
 
 from qtrade.evaluation.plain import plain
 from qtrade.evaluation.regimes import UNKNOWN, Regimes
 from qtrade.evaluation.scores import SAME
-from qtrade.evaluation.significance import effective_size, holm, long_run_variance
+from qtrade.evaluation.significance import effective_size, holm
+from qtrade.evaluation.within import Interval, interval_dict, judge_within
 from qtrade.types import Float64Array, IntArray
 
 # A regime with fewer independent forecasts, or bars of trading, says nothing for sure.
@@ -67,15 +67,6 @@ class HorizonForecasts:
             raise ValueError("there are several forecasts of one symbol at one origin; average them first")
         if len(np.unique(self.time)) < 2:
             raise ValueError("at least two origins are needed")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % interval; both ends are None where too little is known to say."""
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -150,8 +141,8 @@ class RegimeSkill:
             "forecasts": self.forecasts,
             "n_eff": self.n_eff,
             "enough": self.enough,
-            **_interval_dict("r2_vs_zero", self.r2),
-            **_interval_dict("ic", self.ic),
+            **interval_dict("r2_vs_zero", self.r2),
+            **interval_dict("ic", self.ic),
             "ic_p": self.p,
             "ic_p_holm": self.p_holm,
             "negative": self.negative,
@@ -159,7 +150,7 @@ class RegimeSkill:
             "coverage80_share": self.coverage80,
             "gain_share": self.gain_share,
             "trading_bars": self.trading_bars,
-            **_interval_dict("sharpe_annual", self.sharpe),
+            **interval_dict("sharpe_annual", self.sharpe),
             "exposure_share": self.exposure,
         }
 
@@ -398,40 +389,7 @@ def _ratio_within(
         return None, None
     ratio = float(numerator.sum() / denominator.sum())
     influence = (numerator - ratio * denominator) / denominator.mean()
-    return _judged(ratio, influence, origins.average(mine))
-
-
-def _judged(value: float, influence: Float64Array, weight: Float64Array) -> tuple[Interval, float | None]:
-    """Interval and p-value of a statistic, from what each moment adds to it and its weight (T,) in the regime."""
-    variance, count = long_run_variance(influence)
-    expected, dof = _cosines_within(weight, count)
-    if expected <= SAME or variance <= 0:
-        return Interval(value, None, None), None
-    error = math.sqrt(variance / expected / len(influence))
-    reach = error * float(special.stdtrit(dof, 0.975))
-    return Interval(value, value - reach, value + reach), 2 * float(special.stdtr(dof, -abs(value) / error))
-
-
-def _cosines_within(weight: Float64Array, count: int) -> tuple[float, float]:
-    """How much of the variance `count` cosines find in a regime, and with how many degrees of freedom.
-
-    Independent values, demeaned in the regime, have weights on the cosines with covariance G, known from where the
-    regime lies. A sum of their squares is like a chi-square with (tr G)^2 / tr(G^2) degrees of freedom. For the whole
-    time line G is the identity.
-    """
-    size, total = len(weight), float(weight.sum())
-    moment = np.zeros(2 * count + 1)
-    spectrum = fft.dct(weight, type=2)[: len(moment)] / 2
-    moment[: len(spectrum)] = spectrum
-    own = moment[1 : count + 1]
-    place = np.arange(1, count + 1)
-    trace = float((total + moment[2 * place] - 2 * own**2 / total).sum()) / total
-    squares = 0.0
-    for row in place:
-        # A product of two cosines is a cosine of the difference and one of the sum of their numbers.
-        covariance = moment[np.abs(place - row)] + moment[place + row] - 2 * own * (own[row - 1] / total)
-        squares += float(covariance @ covariance)
-    return max(trace, 0.0) / count, trace**2 * total**2 / squares if squares > 0 else float(size)
+    return judge_within(ratio, influence, origins.average(mine))
 
 
 def _trading(
@@ -459,7 +417,7 @@ def _trading(
     standard = centred / deviation
     ratio = float(weight @ earned) / bars / deviation
     influence = weight * (standard - ratio / 2 * (standard**2 - 1)) * (len(weight) / bars)
-    sharpe, _ = _judged(ratio, influence, weight)
+    sharpe, _ = judge_within(ratio, influence, weight)
     annual = math.sqrt(periods_per_year)
     ends = [None if end is None else end * annual for end in (sharpe.low, sharpe.high)]
     return bars, Interval(ratio * annual, *ends), held
@@ -474,11 +432,3 @@ def _adjusted(found: Sequence[RegimeSkill]) -> tuple[RegimeSkill, ...]:
 
 def _share(hits: NDArray[np.bool_]) -> float | None:
     return float(hits.mean()) if len(hits) else None
-
-
-def _interval_dict(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return {
-        name: interval.value if interval else None,
-        f"{name}_low95": interval.low if interval else None,
-        f"{name}_high95": interval.high if interval else None,
-    }

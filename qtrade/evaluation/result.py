@@ -10,9 +10,9 @@ import pandas as pd
 
 from qtrade.backtest.statistics import ShiftNull
 from qtrade.evaluation.by_regime import FoldHeatmap, RegimeSkill
+from qtrade.evaluation.coverage import Coverage
 from qtrade.evaluation.distribution import HorizonDistribution
 from qtrade.evaluation.gates import Gate
-from qtrade.evaluation.intervals import Coverage
 from qtrade.evaluation.regimes import RegimeMix, Regimes
 from qtrade.evaluation.shift import FeatureShift, ShiftSummary
 from qtrade.evaluation.skill import HorizonSkill

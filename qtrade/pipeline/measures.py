@@ -10,7 +10,8 @@ import pandas as pd
 
 from qtrade.config import RunConfig
 from qtrade.evaluation.by_regime import HorizonForecasts, by_regime, fold_heatmap
-from qtrade.evaluation.intervals import Coverage, coverage_interval, online_intervals
+from qtrade.evaluation.coverage import Coverage, coverage_interval
+from qtrade.evaluation.intervals import online_intervals
 from qtrade.evaluation.regimes import drawdown, grid, markov, regime_mix, trend, volatility_terciles
 from qtrade.evaluation.result import CoverageByRegime, RegimeStudy, ShiftStudy
 from qtrade.evaluation.shift import combine, feature_shift

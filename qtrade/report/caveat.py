@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from qtrade.evaluation.by_regime import Interval, RegimeSkill
+from qtrade.evaluation.by_regime import RegimeSkill
+from qtrade.evaluation.coverage import Coverage
 from qtrade.evaluation.gates import Gate
-from qtrade.evaluation.intervals import Coverage
 from qtrade.evaluation.regimes import RegimeMix
 from qtrade.evaluation.result import Evaluation, RegimeStudy
 from qtrade.evaluation.shift import JOINT, FeatureShift
 from qtrade.evaluation.skill import LEVEL, HorizonSkill
 from qtrade.evaluation.trading import MIN_VARIANTS
 from qtrade.evaluation.transfer import Difference, Skill
+from qtrade.evaluation.within import Interval
 from qtrade.report import caveat_figures as figures
 from qtrade.report.text import (
     UNKNOWN,

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from qtrade.evaluation.breaks import Break
-from qtrade.evaluation.intervals import Coverage
+from qtrade.evaluation.coverage import Coverage
 from qtrade.evaluation.skill import LEVEL
 from qtrade.evaluation.staleness import Staleness
 from qtrade.report.figures import (

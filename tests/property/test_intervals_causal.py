@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtrade.evaluation.intervals import aci_radius, coverage, nexcp_radius, online_intervals
+from qtrade.evaluation.coverage import coverage
+from qtrade.evaluation.intervals import aci_radius, nexcp_radius, online_intervals
 from qtrade.types import Float64Array
 
 HORIZON, SIZE, BANK, PATHS = 24, 4_000, 2_000, 8

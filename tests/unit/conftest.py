@@ -62,8 +62,9 @@ def evaluated() -> Callable[..., Evaluation]:
     from qtrade.backtest.statistics import circular_shift_null
     from qtrade.evaluation import gates, optimism, trading
     from qtrade.evaluation.by_regime import HorizonForecasts, by_regime, fold_heatmap
+    from qtrade.evaluation.coverage import coverage_interval
     from qtrade.evaluation.distribution import distribution_skill
-    from qtrade.evaluation.intervals import coverage_interval, online_intervals
+    from qtrade.evaluation.intervals import online_intervals
     from qtrade.evaluation.regimes import Regimes, regime_mix
     from qtrade.evaluation.result import CoverageByRegime, Evaluation, RegimeStudy, ShiftStudy, Trading
     from qtrade.evaluation.shift import combine, feature_shift

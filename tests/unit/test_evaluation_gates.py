@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qtrade.evaluation.breaks import Break, Recurrence
-from qtrade.evaluation.by_regime import Interval, RegimeSkill
+from qtrade.evaluation.by_regime import RegimeSkill
 from qtrade.evaluation.gates import (
     TITLES,
     Gate,
@@ -31,6 +31,7 @@ from qtrade.evaluation.scores import Comparison, Correlation
 from qtrade.evaluation.skill import HorizonSkill
 from qtrade.evaluation.staleness import Age, Staleness
 from qtrade.evaluation.verdict import Verdict
+from qtrade.evaluation.within import Interval
 
 SKILLED = Verdict("PASS", "The forecasts beat both naive forecasts.", ("1 bar ahead: R² +1%",), 1)
 UNKNOWN = Verdict("INCONCLUSIVE", "These data cannot tell.", ())

@@ -6,15 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from qtrade.evaluation.intervals import (
-    aci_radius,
-    coverage,
-    coverage_interval,
-    nexcp_radius,
-    online_intervals,
-    refit_radius,
-    split_radius,
-)
+from qtrade.evaluation.coverage import coverage, coverage_interval
+from qtrade.evaluation.intervals import aci_radius, nexcp_radius, online_intervals, refit_radius, split_radius
 from qtrade.types import Float64Array
 
 

@@ -14,7 +14,6 @@ from qtrade.evaluation.by_regime import (
     ENOUGH,
     HorizonForecasts,
     RegimeSkill,
-    _cosines_within,
     by_regime,
     fold_heatmap,
 )
@@ -29,6 +28,7 @@ from qtrade.evaluation.regimes import (
     volatility_terciles,
 )
 from qtrade.evaluation.significance import ewc_test, mean_interval
+from qtrade.evaluation.within import _cosines_within
 from qtrade.types import Float64Array, IntArray
 
 HORIZON = 24
