@@ -142,6 +142,8 @@ class Evaluation:
         Plain values of the waterfall, of an earlier full evaluation or this one; None where there was none.
     trading
         None where nothing was backtested.
+    backtests
+        Every backtest of the run's account, and buy-and-hold beside it, as plain values.
     index
         Stamps of the run's bars, for whatever is told by position.
     """
@@ -162,6 +164,7 @@ class Evaluation:
     optimism: Mapping[str, Any] | None
     trading: Trading | None
     index: pd.DatetimeIndex
+    backtests: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number of the report as plain values, with units in the names."""
@@ -182,6 +185,7 @@ class Evaluation:
             },
             "interval_coverage_by_regime": [one.to_dict() for one in self.interval_coverage],
             "optimism": None if self.optimism is None else dict(self.optimism),
+            "backtests": [dict(one) for one in self.backtests],
             "trading": None
             if traded is None
             else {"strategy": traded.strategy, **traded.evidence.to_dict(), "shift_null": traded.null.to_dict()},

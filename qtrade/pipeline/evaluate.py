@@ -160,6 +160,7 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
         interval_coverage=by_regimes,
         optimism=optimism,
         trading=traded,
+        backtests=tuple({"strategy": one.name, "params": dict(one.params), **one.told} for one in backtests),
         index=bars.index,
     )
     progress.advance(1, evaluation.verdict.headline)

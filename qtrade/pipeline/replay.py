@@ -34,6 +34,8 @@ class Replayed:
         The same decisions filled one bar later; None where that ruins the account or leaves no bar.
     problem
         Why the saved backtest is not what its decisions make; empty if it is.
+    told
+        Its numbers and those of buy-and-hold over the same bars, as plain values with units in their names.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Replayed:
     result: BacktestResult | None
     delayed: BacktestResult | None
     problem: str
+    told: Mapping[str, Any]
 
 
 def replay(run: Run, bars: Bars, account: BacktestConfig) -> list[Replayed]:
@@ -69,7 +72,7 @@ def _replay(told: Mapping[str, Any], folder: Path, bars: Bars, account: Backtest
     saved = read_parquet(folder / "equity.parquet", fix="")["equity"]
 
     def refused(problem: str) -> Replayed:
-        return Replayed(name, told["params"], None, None, problem)
+        return Replayed(name, told["params"], None, None, problem, {})
 
     same_bars = decided.index.equals(bars.index) and saved.index.equals(bars.index)
     if not same_bars or tuple(map(str, decided.columns)) != bars.symbols:
@@ -95,7 +98,9 @@ def _replay(told: Mapping[str, Any], folder: Path, bars: Bars, account: Backtest
         delayed = simulate(bars, decided, later) if later.delay < len(bars) else None
     except RuinError:
         delayed = None
-    return Replayed(name, told["params"], result, delayed, "")
+    return Replayed(
+        name, told["params"], result, delayed, "", {"metrics": measured, "buy_and_hold": told["buy_and_hold"]}
+    )
 
 
 def _same(one: float | None, other: float | None) -> bool:

@@ -28,6 +28,7 @@ Options = tuple[str, ...]
 
 GATES = [f"G{number}" for number in range(9)]
 PARTS = {
+    "backtests",
     "verdict",
     "gates",
     "skill",
