@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,14 @@ def forecasts_of(paths: dict[str, Float64Array]) -> Forecasts:
         train_end=pd.DatetimeIndex([days[0]] * rows * len(paths)),
         residuals={(0, -1, symbol): np.array([[-0.03], [0.0], [0.02]]) for symbol in paths},
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ten_labels_will_do() -> Iterator[None]:
+    """No test of significance holds its size with so few, but sums over them can be checked by hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qtrade.evaluation.skill.MIN_LABELS", 10)
+        yield
 
 
 @pytest.fixture(name="one")

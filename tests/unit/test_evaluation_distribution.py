@@ -169,7 +169,7 @@ def test_the_interval_of_the_skill_of_useless_forecasts_misses_zero_about_as_oft
 
 
 def test_horizons_beyond_the_path_or_with_too_few_labels_are_left_out() -> None:
-    forecasts, actual = market(size=50)
+    forecasts, actual = market(size=100)
     assert [one.horizon for one in distribution_skill(forecasts, actual, horizons=(1, 3, 6, 24))] == [1, 3]
 
 

@@ -128,9 +128,9 @@ def test_a_prediction_that_is_missing_anywhere_is_refused() -> None:
 
 
 def test_horizons_with_too_few_origins_are_left_out() -> None:
-    found = measure(predictions(size=239))
+    found = measure(predictions(size=479))
     assert [scores.horizon for scores in found.waterfall] == [1]
-    assert [scores.horizon for scores in measure(predictions(size=240)).waterfall] == [1, 24]
+    assert [scores.horizon for scores in measure(predictions(size=480)).waterfall] == [1, 24]
     assert gate(measure(predictions(size=9)))[0] == "INCONCLUSIVE"
 
 

@@ -352,8 +352,8 @@ def test_the_verdict_follows_from_the_answers(
 
 
 def test_horizons_beyond_the_path_or_the_data_are_left_out() -> None:
-    forecasts, actual = market(size=50)
-    found = skill(forecasts, actual, np.full(50, DRIFT), horizons=(1, 3, 6, 12))
+    forecasts, actual = market(size=100)
+    found = skill(forecasts, actual, np.full(100, DRIFT), horizons=(1, 3, 6, 12))
     assert [one.horizon for one in found] == [1, 3]
 
 
