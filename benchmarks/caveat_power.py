@@ -141,7 +141,7 @@ def judge(task: tuple[str, int]) -> Outcome:
     def ask(model: int, origins: IntArray) -> Float64Array:
         return ask_fitted(question, market, config, fitted[model], origins)
 
-    stability = study(answer(question, market, config, ask), market.returns, scale, 0)
+    stability = study(answer(question, market, config, path[:, None, :], ask), market.returns, scale, 0)
     judged = verdict(skills)
     aged, change, recurrence = stability.staleness.tested, stability.change, stability.recurrence
     assert aged is not None, "there are eighteen folds"

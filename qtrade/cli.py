@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from qtrade.cli_data import CACHE, CacheOption, JsonOption, data_app
-from qtrade.errors import PartialError, QtradeError, UsageError, nearest
+from qtrade.errors import IntegrityError, PartialError, QtradeError, UsageError, nearest
 from qtrade.terminal import err, make_table, number, out, print_records, progress_bars
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def run(
     runs: RunsOption = RUNS,
     cache: CacheOption = CACHE,
 ) -> None:
-    """Fetch, train, backtest and report. Without options: on an embedded sample, with no network.
+    """Fetch, train, backtest, evaluate and report. Without options: on an embedded sample, with no network.
 
     Example: qtrade run ^GSPC ^IXIC --set train.epochs=4
     """
@@ -378,11 +378,15 @@ def evaluate(
     if probe not in PROBES:
         raise UsageError(f"there is no probe '{probe}'", fix=nearest(probe, PROBES))
     found = open_run(runs, run_name)
-    with progress_bars() as progress:
-        evaluation = evaluate_run(
-            found, progress=progress, config=evaluated_otherwise(found, settings or []), full=full, probe=PROBES[probe]
-        )
-        page = report_run(found, progress=progress, evaluation=evaluation)
+    config = evaluated_otherwise(found, settings or [])
+    try:
+        with progress_bars() as progress:
+            evaluation = evaluate_run(found, progress=progress, config=config, full=full, probe=PROBES[probe])
+            page = report_run(found, progress=progress, evaluation=evaluation, config=config)
+    except IntegrityError:
+        if as_json:
+            typer.echo((found.folder / "evaluation.json").read_text(encoding="utf-8"))
+        raise
     if as_json:
         typer.echo((found.folder / "evaluation.json").read_text(encoding="utf-8"))
         return
@@ -554,6 +558,10 @@ def _summarise(finished: Run) -> None:
     numbers = json.loads((finished.folder / "metrics.json").read_text(encoding="utf-8"))
     conclusion = numbers["verdict"]
     out.print(Text.assemble((conclusion["headline"], "bold"), "\n", conclusion["line"], "\n"))
+    for gate in numbers["gates"]:
+        if gate["grade"] not in ("PASS", "NOT MEASURED"):
+            out.print(Text(f"{gate['gate']} {gate['title']} {gate['grade']}: {gate['reasons'][0]}"))
+    out.print()
     _backtest_table([(one["name"], one["params"], one) for one in numbers["backtests"]], numbers["buy_and_hold"])
 
 

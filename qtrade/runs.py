@@ -211,7 +211,15 @@ def evaluated_otherwise(run: Run, assignments: Sequence[str]) -> RunConfig:
                 why="everything else was settled when the run was made",
                 fix="write it as evaluation.horizons=[1,5]",
             )
-    return load_config(run.folder / "config.toml", assignments)
+    config = load_config(run.folder / "config.toml", assignments)
+    beyond = [horizon for horizon in config.evaluation.horizons if horizon > config.window.horizon]
+    if beyond and any("horizons" in text for text in assignments):
+        raise UsageError(
+            f"the forecasts do not reach {beyond[0]} bars ahead",
+            why=f"this run's window.horizon is {config.window.horizon}",
+            fix=f"ask for horizons up to {config.window.horizon}, or train a run that looks further",
+        )
+    return config
 
 
 def _pinned(config: RunConfig, description: Mapping[str, Any]) -> RunConfig:

@@ -45,8 +45,8 @@ class Metrics:
     trades
         Number of fills.
     breakeven_cost_bps, paid_cost_bps
-        Cost per fill that would eat the whole gross profit, and the cost paid, in basis points of the money traded.
-        NaN without trades.
+        Cost per fill that would make the mean net return zero, and the cost paid, in basis points of the money
+        traded: gross return and costs over turnover. NaN without trades.
     hit_rate
         Share of the bars with a gross gain or loss that ended with a net gain. NaN without such bars.
     """
@@ -92,6 +92,7 @@ def metrics(result: BacktestResult, periods_per_year: float) -> Metrics:
     start = equity[0] / (1 + net[0])
     before = np.concatenate([[start], equity[:-1]])
     traded = _traded(result)
+    turnover = traded / before
     years = len(net) / periods_per_year
     growth = equity[-1] / start
     sharpe, error = sharpe_ratio(net, periods_per_year)
@@ -113,11 +114,11 @@ def metrics(result: BacktestResult, periods_per_year: float) -> Metrics:
         sharpe_high=sharpe + _Z95 * error,
         max_drawdown=depth,
         max_drawdown_bars=length,
-        turnover_per_year=float((traded / before).mean() * periods_per_year),
+        turnover_per_year=float(turnover.mean() * periods_per_year),
         exposure=float(result.held.abs().sum(axis=1).mean()),
         trades=len(result.trades),
-        breakeven_cost_bps=float((gross * before).sum() / notional / BASIS_POINT) if notional else math.nan,
-        paid_cost_bps=float((cost * before).sum() / notional / BASIS_POINT) if notional else math.nan,
+        breakeven_cost_bps=float(gross.mean() / turnover.mean() / BASIS_POINT) if notional else math.nan,
+        paid_cost_bps=float(cost.mean() / turnover.mean() / BASIS_POINT) if notional else math.nan,
         hit_rate=float((net[moved] > 0).mean()) if moved.any() else math.nan,
     )
 

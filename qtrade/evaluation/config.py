@@ -21,7 +21,7 @@ class EvaluationConfig(Settings):
     `horizons` is taken."""
     level: float = Field(default=0.9, gt=0.5, lt=1)
     """Share of outcomes that the online intervals are asked to hold."""
-    windows: int = Field(default=20_000, ge=1)
+    windows: int = Field(default=12_000, ge=1_000)
     """Windows, about, that models other than the first are asked about outside of their own test period; of more, an
     even part is taken. `qtrade evaluate --full` takes ten times as many."""
     shifts: int = Field(default=500, ge=100)

@@ -158,7 +158,8 @@ def coverage_interval(hits: Float64Array, delay: int) -> tuple[float, float, flo
     share = float(series.mean())
     labels, dof = len(series) / delay, math.inf
     if np.ptp(series) > 0:
-        variance, dof = long_run_variance(series)
+        # Volatility comes in long spells, and so do misses of an interval that does not follow it.
+        variance, dof = long_run_variance(series, max(10, len(series) // (4 * delay)))
         # Symmetric 90 % hits of a random walk with labels of h bars are worth about 2 T / h; a short series may by
         # chance look like far more.
         most = float(np.isfinite(hits).sum()) * min(1.0, 3 / delay)

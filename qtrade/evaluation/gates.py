@@ -36,7 +36,7 @@ _MEANS = {
         "Part of the test period was unlike training, or forecasts pointed the wrong way in a part of it.",
     ),
     "G8": (
-        "Trading on these forecasts shows nothing beyond luck and costs.",
+        "Trading on these forecasts does not hold up.",
         "Trading on these forecasts proves little.",
     ),
 }
@@ -128,6 +128,8 @@ def plausibility_gate(
     if path_r2 is not None and path_r2 > limits.r2:
         found.append(f"R² over the whole path is {path_r2:.1%}, above {limits.r2:.0%}")
     if not found:
+        if path_r2 is None and not any(one.horizon == 1 for one in skill):
+            return Gate("G1", "NOT MEASURED", ("Neither the next bar nor the whole path was scored.",))
         return Gate("G1", "PASS", ("The skill is not too good to be true.",))
     look = f" Look first at {', '.join(suspects)}." if suspects else ""
     told = f"Assume a leak until audited, since {limits.why}: {'; '.join(found)}.{look}"
@@ -175,18 +177,20 @@ def stability_gate(
                 p,
                 f"A model {_retrainings(one.retrainings)} old ({one.retrainings * step_bars:,} bars) explains "
                 f"{abs(one.r2_lost):.1%} of squared returns {'less' if one.r2_lost > 0 else 'more'} than a fresh one "
-                f"on the same {one.origins:,} origins ({_p(one.p)}).",
+                f"on the same {one.origins:,} origins ({_p(one.p)})"
+                f"{'' if aged.edge else ', though fresh ones have no visible edge'}.",
             )
         )
     if recurrence is not None:
         verb = "comes and goes" if recurrence.p < 0.05 else "does not visibly come and go"
         judged.append((recurrence.p, f"The link between forecasts and outcomes {verb} ({_p(recurrence.p)})."))
-    if aged.tested is None or found is None:
+    lowest = min((p for p, _ in judged), default=1.0)
+    if (aged.tested is None or found is None) and lowest >= 0.05:
+        # What was measured can speak against it; only a PASS takes all of it.
         why = "Too few retrainings, or too short a test period, to see whether what was learned still holds."
         return Gate("G3", "NOT MEASURED", (why, *(text for _, text in judged)))
     # What spoke loudest comes first; of several that did, the dated break says most, then what age costs.
     judged.sort(key=lambda item: (item[0] >= 0.01, item[0] >= 0.05))
-    lowest = min(p for p, _ in judged)
     grade: Grade = "FAIL" if lowest < 0.01 else "WARN" if lowest < 0.05 else "PASS"
     reasons = tuple(text for _, text in judged)
     if grade == "PASS":

@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, special
+from scipy import special
 
 from qtrade.errors import DataError, IntegrityError
-from qtrade.evaluation.significance import effective_size, ewc_test, long_run_variance, mean_interval
+from qtrade.evaluation.significance import effective_size, long_run_variance
 from qtrade.evaluation.skill import MIN_LABELS
 from qtrade.types import Float64Array, IntArray
 
@@ -337,8 +337,8 @@ def measure(predictions: Predictions) -> Optimism:
 
     return Optimism(
         model=predictions.model,
-        waterfall=scores(_WATERFALL, _WATERFALL_STEPS, everywhere, None),
         # Both models of a step are new in every block, and so is what one has over the other by chance.
+        waterfall=scores(_WATERFALL, _WATERFALL_STEPS, everywhere, predictions.blocks),
         ladder=scores(_LADDER, _LADDER_STEPS, seen, predictions.oracle_blocks),
         fit_rows=predictions.fit_rows,
         blocks=predictions.blocks,
@@ -420,12 +420,8 @@ def _gain(
     r2 = float(gain.mean()) / scale
     # R2 is a ratio of two means; these are the contributions of the origins to it, to first order.
     parts = r2 + (gain - r2 * naive) / scale
-    usual = long_run_variance(parts)[1]
-    if slowest is None or slowest >= usual:
-        return r2, *mean_interval(parts), ewc_test(parts).p
-    dof = max(1, slowest)
-    weights = fft.dct(parts - parts.mean(), type=2, norm="ortho")[1 : dof + 1]
-    error = math.sqrt(float(np.mean(weights**2)) / len(parts))
+    variance, dof = long_run_variance(parts, slowest)
+    error = math.sqrt(variance / len(parts))
     reach = float(special.stdtrit(dof, 0.975)) * error
     p = 2 * float(special.stdtr(dof, -abs(r2) / error)) if error > 0 else 1.0
     return r2, r2 - reach, r2 + reach, p

@@ -99,11 +99,18 @@ def mean_interval(series: Float64Array, level: float = 0.95) -> tuple[float, flo
     return mean - reach, mean + reach
 
 
-def long_run_variance(series: Float64Array) -> tuple[float, int]:
+def long_run_variance(series: Float64Array, most: int | None = None) -> tuple[float, int]:
     """Variance of sqrt(T) times the mean of an autocorrelated series, by equal-weighted cosines.
 
     The mean of the squared weights of the series on the nu slowest cosines, nu = 0.4 T^(2/3); a cosine has no mean, so
     the series needs no centring. A t statistic made from it has nu degrees of freedom.
+
+    Parameters
+    ----------
+    series
+        (T,) finite values in time order.
+    most
+        Largest nu, for a series whose memory is known to be longer than that of most; None for no bound.
 
     Returns
     -------
@@ -111,7 +118,7 @@ def long_run_variance(series: Float64Array) -> tuple[float, int]:
         In the squared unit of the series, never negative; and nu.
     """
     size = len(series)
-    dof = max(1, int(0.4 * size ** (2 / 3)))
+    dof = max(1, min(int(0.4 * size ** (2 / 3)), size if most is None else most))
     weights = fft.dct(series - series.mean(), type=2, norm="ortho")[1 : dof + 1]
     return float(np.mean(weights**2)), dof
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtrade.evaluation.significance import ewc_test, mean_interval
+from qtrade.evaluation.skill import MIN_LABELS
 from qtrade.evaluation.transfer import LEAST_ORIGINS, Transfer
 
 TESTED_AGE = 6
@@ -112,7 +113,8 @@ def _age(transfer: Transfer, retrainings: int, alike: NDArray[np.bool_]) -> Age 
     old = transfer.loss[transfer.fold[rows] - retrainings, rows]
     both = np.isfinite(fresh) & np.isfinite(old)
     rows, fresh, old = rows[both], fresh[both], old[both]
-    if len(rows) < LEAST_ORIGINS:
+    # However densely they were asked, it is labels side by side that tell something.
+    if len(rows) < LEAST_ORIGINS or np.ptp(transfer.origin[rows]) + 1 < MIN_LABELS * transfer.horizons[-1]:
         return None
     naive = transfer.naive_loss[rows]
     lost = (old - fresh) / naive.mean()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from qtrade.backtest.metrics import metrics
 from qtrade.config import RunConfig, Scalar
 from qtrade.errors import PartialError
 from qtrade.files import write_json, write_parquet
-from qtrade.pipeline.replay import tested_bars
+from qtrade.pipeline.replay import backtest_name, tested_bars
 from qtrade.progress import Progress
 from qtrade.runs import Run, check_run
 from qtrade.strategy import LoadedStrategy, audit, decide, load_strategy, strategy_folders
@@ -93,13 +91,9 @@ def _save_backtest(
     periods_per_year: float,
 ) -> Path:
     """Write one backtest; its folder's name tells strategy, parameters and account apart."""
-    described = {
-        "params": dict(strategy.params),
-        "source": strategy.sha256,
-        "account": account.model_dump(mode="json"),
-    }
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
-    folder = run.folder / "backtests" / f"{strategy.name}-{digest}"
+    params, told = dict(strategy.params), account.model_dump(mode="json")
+    described = {"params": params, "source": strategy.sha256, "account": told}
+    folder = run.folder / "backtests" / backtest_name(strategy.name, params, strategy.sha256, told)
     write_parquet(folder / "weights.parquet", pd.concat({"decided": result.decided, "held": result.held}, axis=1))
     write_parquet(folder / "trades.parquet", result.trades)
     series = {"gross": result.gross, "cost": result.cost, "net": result.net, "equity": result.equity}

@@ -84,7 +84,7 @@ def suggest_cadence(market: Market, config: RunConfig, first: Fold) -> Cadence:
         split = SplitConfig(
             mode=config.split.mode,
             train_size=max(2, admissible // 2),
-            valid_size=max(1, min(config.split.valid_size, admissible // 8)),
+            valid_size=max(1, min(config.split.valid_size, admissible // 4)),
             step=step,
             delay=config.split.delay,
         )
@@ -108,12 +108,13 @@ def suggest_cadence(market: Market, config: RunConfig, first: Fold) -> Cadence:
     r2 = {step: float(1 - loss.mean() / scale) for step, loss in losses.items()}
     best = max(r2, key=lambda step: r2[step])
     suggested = max(step for step, loss in losses.items() if _within_one_error(loss - losses[best]))
+    if r2[best] <= 0:
+        why = f"Before the test period, a {MODEL} model beat no change at no cadence, so there is nothing to suggest."
+        return Cadence(MODEL, len(naive), r2, None, why)
     why = f"Before the test period, a {MODEL} model trained anew every {best} bars explained most"
     if suggested != best:
         why += f"; every {suggested} bars is the rarest training that does about as well (within one standard error)"
     why += "."
-    if r2[best] <= 0:
-        why += " None of them beat no change, so this says little."
     return Cadence(MODEL, len(naive), r2, suggested, why)
 
 

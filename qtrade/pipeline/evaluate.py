@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 
 from qtrade.config import RunConfig
 from qtrade.data.synthetic import SCENARIOS, oracle
-from qtrade.errors import DataError, IntegrityError
+from qtrade.errors import DataError, IntegrityError, UsageError
 from qtrade.evaluation import gates, trading
 from qtrade.evaluation.distribution import distribution_skill
 from qtrade.evaluation.gates import Gate, Limits, conclude
@@ -22,7 +21,7 @@ from qtrade.evaluation.verdict import Verdict, verdict
 from qtrade.features.targets import volatility
 from qtrade.files import read_json, write_json
 from qtrade.pipeline.cadence import suggest_cadence
-from qtrade.pipeline.integrity import find_altered, find_violations, folds_of
+from qtrade.pipeline.integrity import find_violations, folds_of
 from qtrade.pipeline.ladder import Probe, climb
 from qtrade.pipeline.market import Market, check_files, derive
 from qtrade.pipeline.measures import (
@@ -32,10 +31,11 @@ from qtrade.pipeline.measures import (
     seed_mean_with_actual,
     shift_study,
 )
-from qtrade.pipeline.replay import Replayed, replay, tested_bars
+from qtrade.pipeline.replay import Replayed, replay
 from qtrade.pipeline.transfer import make_question, transfer_run
 from qtrade.progress import Progress
 from qtrade.runs import Run, check_run
+from qtrade.strategy import load_strategy, strategy_folders
 from qtrade.types import Bars, Fold
 
 OPTIMISM = "optimism.json"
@@ -81,12 +81,15 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
     """Measure everything; see `evaluate_run`."""
     config = config or run.config
     check_files(run, config)
-    bars = run.bars
+    try:
+        bars = run.bars
+    except DataError as error:
+        raise _ViolationError([f"{error.what}: {error.why}"]) from error
     raw, actual = run.forecasts(config.model)
     progress.start("evaluate: make it again", 1)
     market = derive(config, bars)
     forecasts = raw.seed_mean()
-    backtests = replay(run, tested_bars(bars, forecasts, config.backtest.delay), config.backtest)
+    backtests = replay(run, bars, forecasts, config)
     if violations := find_violations(run, config, market, raw, backtests):
         raise _ViolationError(violations)
     folds = folds_of(market, config)
@@ -97,9 +100,7 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
         config.evaluation.upto(config.window.horizon),
         windows=config.evaluation.windows * (10 if full else 1),
     )
-    transfer = transfer_run(run, config, market, question, progress)
-    if violations := find_altered(transfer, question.symbols, forecasts, market):
-        raise _ViolationError(violations)
+    transfer = transfer_run(run, config, market, question, forecasts, progress)
     progress.start("evaluate: measure", 6)
     skills = model_skills(run, config, bars, folds[0])
     progress.advance(1, "skill")
@@ -115,7 +116,11 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
     intervals, by_regimes = interval_studies(market, config, raw, actual, question, regimes)
     progress.advance(1, "intervals")
     optimism = _optimism(run, config, market, folds, progress, full=full, probe=probe)
-    traded = None if chosen is None or chosen.result is None else _trading(chosen, backtests, bars, config)
+    traded = (
+        None
+        if chosen is None or chosen.result is None
+        else _trading(chosen, backtests, bars, config, trials=_trials(run, backtests))
+    )
     judged = verdict(mine)
     opened = [
         gates.integrity_gate(()),
@@ -140,7 +145,7 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
         )
         if regimes
         else Gate("G7", "NOT MEASURED", ("No regime is known.",)),
-        _trading_gate(traded),
+        _trading_gate(traded, decided_again=chosen is not None and chosen.decided_again),
     ]
     evaluation = Evaluation(
         verdict=conclude(opened, judged),
@@ -195,8 +200,8 @@ def _refuse(run: Run, violations: Sequence[str]) -> NoReturn:
 
 
 def _when(stability: Stability, index: pd.DatetimeIndex) -> str:
-    """Say when a break was, and how sure that is."""
-    if stability.change is None:
+    """Say when a break was, and how sure that is; nothing where there was none beyond chance."""
+    if stability.change is None or stability.change.p >= 0.05:
         return ""
     bar, first, last = (index[place] for place in (stability.change.bar, stability.change.first, stability.change.last))
     return f"about {bar:%Y-%m-%d} (between {first:%Y-%m-%d} and {last:%Y-%m-%d})"
@@ -234,10 +239,17 @@ def suspects_among(market: Market, folds: Sequence[Fold]) -> list[str]:
 
 
 def _main_backtest(backtests: Sequence[Replayed], config: RunConfig) -> Replayed | None:
-    """Return the last backtest of the strategy that is configured first, or the last of any."""
-    first = Path(next(iter(config.strategies), "")).stem
-    named = [one for one in backtests if one.name == first]
-    return next(reversed(named or list(backtests)), None)
+    """Return the backtest of the strategy that is configured first, as it is configured; or else the first by name."""
+    for name, params in config.strategies.items():
+        try:
+            wanted = load_strategy(name, params, strategy_folders())
+        except UsageError:
+            break  # its file is gone or is another one by now
+        same = [one for one in backtests if one.name == wanted.name and one.params == dict(wanted.params)]
+        same.sort(key=lambda one: one.source == wanted.sha256)
+        if same:
+            return same[-1]
+    return backtests[0] if backtests else None
 
 
 def _optimism(
@@ -252,6 +264,7 @@ def _optimism(
 ) -> dict[str, Any] | None:
     """Climb the ladder, or return what an earlier full evaluation of the same run found."""
     path = run.folder / OPTIMISM
+    horizons = list(config.evaluation.upto(config.window.horizon))
     identity = run.manifest["forecast_hash"]
     if full:
         climbed = climb(
@@ -259,16 +272,22 @@ def _optimism(
             config,
             folds,
             probe=probe,
-            horizons=config.evaluation.upto(config.window.horizon),
+            horizons=horizons,
             seed=config.seed,
             progress=progress,
         )
-        told = {**climbed.to_dict(), "lines": list(climbed.lines()), "forecast_hash": identity}
+        told = {
+            **climbed.to_dict(),
+            "lines": list(climbed.lines()),
+            "forecast_hash": identity,
+            "horizons_bars": horizons,
+        }
         write_json(path, told)
         return told
     try:
         saved: dict[str, Any] = read_json(path, fix="")
-        return saved if saved["forecast_hash"] == identity else None
+        known = saved["gate"]["grade"] in ("PASS", "WARN", "FAIL", "INCONCLUSIVE") and saved["gate"]["sentence"]
+        return saved if known and (saved["forecast_hash"], saved["horizons_bars"]) == (identity, horizons) else None
     except (DataError, KeyError, TypeError):
         return None  # there is none, or none of these forecasts
 
@@ -295,7 +314,7 @@ def _shift_gate(shift: ShiftStudy) -> Gate:
     return Gate("G6", "NOT MEASURED" if shift.summary.answer == "cannot tell" else "PASS", tuple(reasons))
 
 
-def _trading(chosen: Replayed, backtests: Sequence[Replayed], bars: Bars, config: RunConfig) -> Trading:
+def _trading(chosen: Replayed, backtests: Sequence[Replayed], bars: Bars, config: RunConfig, *, trials: int) -> Trading:
     """Weigh the main strategy's backtest against luck, trials, costs and delay."""
     assert chosen.result is not None, "only a backtest that could be traded again is weighed"
     results = [one.result for one in backtests if one.result is not None]
@@ -306,7 +325,7 @@ def _trading(chosen: Replayed, backtests: Sequence[Replayed], bars: Bars, config
         bars.rows(first, first + len(chosen.result.net)),
         config.backtest,
         delayed=chosen.delayed,
-        trials=len(results),
+        trials=trials,
         variants=variants,
         min_shift=config.window.horizon,
         draws=config.evaluation.shifts,
@@ -315,8 +334,16 @@ def _trading(chosen: Replayed, backtests: Sequence[Replayed], bars: Bars, config
     return Trading(chosen.name, evidence, null)
 
 
-def _trading_gate(traded: Trading | None) -> Gate:
+def _trials(run: Run, backtests: Sequence[Replayed]) -> int:
+    """Count what was tried on these forecasts as far as the folder tells, with whatever account."""
+    return max(len(backtests), sum(1 for _ in run.folder.glob("backtests/*/")))
+
+
+def _trading_gate(traded: Trading | None, *, decided_again: bool) -> Gate:
     if traded is None:
         return Gate("G8", "NOT MEASURED", ("No strategy has been backtested on these forecasts.",))
     grade, reasons = trading.gate(traded.evidence)
+    if grade == "PASS" and not decided_again:
+        gone = "its file is gone or another one by now, so nobody can tell whether it decided this."
+        grade, reasons = "WARN", (gone, *reasons)
     return Gate("G8", grade, tuple(f"{traded.strategy}: {reason[0].lower()}{reason[1:]}" for reason in reasons))

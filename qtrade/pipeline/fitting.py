@@ -15,6 +15,10 @@ from qtrade.runs import Run, fold_is_complete
 from qtrade.types import Float64Array, Fold
 from qtrade.windows import Rows, every_symbol
 
+ROUNDING = 1e-3
+"""Share of the largest value within which numbers of a network are the same: sums of single precision over other
+batches, or on another device, round differently, and whatever knows of the future moves them by far more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:

@@ -10,25 +10,26 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from qtrade.config import RunConfig
 from qtrade.errors import IntegrityError, QtradeError
-from qtrade.evaluation.transfer import Transfer
 from qtrade.features.audit import audit_features
 from qtrade.features.scaler import Scaler
-from qtrade.pipeline.fitting import load_fitted, scaler_rows
+from qtrade.files import sha256
+from qtrade.pipeline.fitting import ROUNDING, Fitted, load_fitted, scaler_rows
 from qtrade.pipeline.market import Market, derive
 from qtrade.pipeline.replay import Replayed
 from qtrade.runs import Run, rows_of
 from qtrade.splits import walk_forward
-from qtrade.types import Fold, Forecasts, IntArray
-from qtrade.windows import realised
+from qtrade.types import Float64Array, Fold, Forecasts
+from qtrade.windows import Rows, realised
 
 CUTS = 2
 """Origins at which forecasts are made again from bars that end there."""
 
-# Sums of single precision over other batches round differently; a look-ahead moves a path by far more.
-_ROUNDING = 1e-3
+# Models whose weights follow from their training bars, so that no two folds have the same.
+_LEARNING = ("informer", "ridge")
 
 
 def folds_of(market: Market, config: RunConfig) -> tuple[Fold, ...]:
@@ -65,39 +66,10 @@ def find_violations(
     return [
         *_scalers(run, config, market, folds),
         *_outcomes(run, config, market),
+        *_models(run, config, market, folds),
         *_forecasts(run, config, market, forecasts),
         *(one.problem for one in backtests if one.problem),
     ]
-
-
-def find_altered(transfer: Transfer, symbols: IntArray, forecasts: Forecasts, market: Market) -> list[str]:
-    """Name each fold whose stored forecasts are not what its model says when it is asked again.
-
-    `find_violations` takes the future away, at a few origins; this looks at all of them.
-
-    Parameters
-    ----------
-    symbols
-        Positions of the symbols of `transfer`.
-    forecasts
-        Of the run's model, averaged over seeds.
-    """
-    rows = rows_of(forecasts, market.bars)
-    place, column = rows.origin - transfer.origin[0], np.searchsorted(symbols, rows.symbol)
-    asked = np.isin(rows.symbol, symbols)
-    place, column, stored = place[asked], column[asked], forecasts.cumulative()[asked]
-    stored = stored[:, np.asarray(transfer.horizons) - 1]
-    again = transfer.predicted[transfer.fold[place], place, column]
-    other = np.abs(stored - again).max(axis=1) > _ROUNDING * (float(np.abs(stored).max()) or 1.0)
-    found = []
-    for fold in np.unique(transfer.fold[place[other]]):
-        first = int(np.nonzero(other & (transfer.fold[place] == fold))[0][0])
-        name, stamp = market.bars.symbols[symbols[column[first]]], market.bars.index[transfer.origin[place[first]]]
-        found.append(
-            f"The forecast of {name} at {stamp} (fold {fold}) is not what its model says: it was altered. "
-            f"So are {int((other & (transfer.fold[place] == fold)).sum())} of this fold."
-        )
-    return found
 
 
 def _purge(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, folds: Sequence[Fold]) -> Iterator[str]:
@@ -189,8 +161,67 @@ def _forecasts(run: Run, config: RunConfig, market: Market, forecasts: Forecasts
             for symbol, again in zip(made.symbol, path, strict=True):
                 name = market.bars.symbols[int(symbol)]
                 stored = forecasts.path[rows & (forecasts.symbol == name) & (forecasts.seed == replicate)]
-                if len(stored) != 1 or np.abs(stored[0] - again).max() > _ROUNDING * spread:
+                if len(stored) != 1 or np.abs(stored[0] - again).max() > ROUNDING * spread:
                     yield (
                         f"The forecast of {name} at {stamp} (fold {fold}) is not what its model says when the bars "
                         "end there: it knew of later ones, or was altered."
                     )
+
+
+def _models(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold]) -> Iterator[str]:
+    """Whether every model's saved forecasts and validation errors are what it says when it is asked again."""
+    for model in dict.fromkeys((config.model, *config.baselines)):
+        forecasts, _ = run.forecasts(model)
+        rows = rows_of(forecasts, market.bars)
+        seen: dict[str, int] = {}
+        for fold in folds:
+            for replicate in range(config.replicates if model == "informer" else 1):
+                weights = sha256(run.fold_folder(model, fold.number, replicate) / "model.safetensors")
+                if model in _LEARNING and seen.setdefault(weights, fold.number) != fold.number:
+                    yield f"The {model} of fold {fold.number} is that of fold {seen[weights]}: models were swapped."
+                fitted = load_fitted(run, config, market, model, fold.number, replicate)
+                mine = (forecasts.fold == fold.number) & (forecasts.seed == replicate)
+                yield from _said(market, config, fitted, fold, forecasts.path[mine], rows, mine)
+                yield from _erred(market, config, fitted, fold, replicate, forecasts)
+
+
+def _said(
+    market: Market,
+    config: RunConfig,
+    fitted: Fitted,
+    fold: Fold,
+    stored: Float64Array,
+    rows: Rows,
+    mine: NDArray[np.bool_],
+) -> Iterator[str]:
+    """Whether the stored paths of one model are those it predicts."""
+    again, asked = fitted.paths(market, config, fold.test)
+    order = np.lexsort((rows.symbol[mine], rows.origin[mine]))
+    same_rows = len(order) == len(asked) and (rows.origin[mine][order] == asked.origin).all()
+    if not same_rows or not (rows.symbol[mine][order] == asked.symbol).all():
+        yield f"The forecasts of {fitted.name} in fold {fold.number} are not those of its test period."
+        return
+    size = float(np.abs(again).max())
+    other = ~(np.abs(stored[order] - again).max(axis=1) <= max(ROUNDING * size, 1e-12))
+    if other.any():
+        first = int(other.argmax())
+        name, stamp = market.bars.symbols[int(asked.symbol[first])], market.bars.index[int(asked.origin[first])]
+        yield (
+            f"The forecast of {name} at {stamp} ({fitted.name}, fold {fold.number}) is not what its model says: it was "
+            f"altered. So are {int(other.sum())} of this fold."
+        )
+
+
+def _erred(
+    market: Market, config: RunConfig, fitted: Fitted, fold: Fold, replicate: int, forecasts: Forecasts
+) -> Iterator[str]:
+    """Whether the stored validation errors of one model, from which all its intervals come, are those it makes."""
+    validated, asked = fitted.paths(market, config, fold.valid)
+    errors = realised(market.returns[: fold.train_end + 1], asked, fold.horizon, fold.delay) - validated
+    for column, name in enumerate(market.bars.symbols):
+        stored = forecasts.residuals.get((fold.number, replicate, name))
+        again = errors[asked.symbol == column]
+        size = max(ROUNDING * float(np.abs(again).max()), 1e-12)
+        if stored is None or stored.shape != again.shape or not (np.abs(stored - again) <= size).all():
+            yield f"The validation errors of {fitted.name} for {name} in fold {fold.number} are not those it makes."
+            return

@@ -24,6 +24,9 @@ from qtrade.pipeline.transfer import Question
 from qtrade.runs import Run, rows_of
 from qtrade.types import Bars, Float64Array, Fold, Forecasts, IntArray
 
+# Symbols whose features are tested for unit roots: what is a level is one in all of them.
+_TESTED_SYMBOLS = 3
+
 
 def model_skills(run: Run, config: RunConfig, bars: Bars, first: Fold) -> dict[str, tuple[HorizonSkill, ...]]:
     """Skill per horizon of every model of a run; that of the random walk is nothing by definition."""
@@ -163,7 +166,7 @@ def shift_study(market: Market, config: RunConfig, folds: Sequence[Fold], questi
     return ShiftStudy(
         summary=combine(per_fold),
         per_fold=per_fold,
-        unit_roots=unit_roots(values, names, range(folds[0].fit.start, folds[0].train_end + 1)),
+        unit_roots=unit_roots(values[:, :_TESTED_SYMBOLS], names, range(folds[0].fit.start, folds[0].train_end + 1)),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +16,17 @@ import pandas as pd
 from qtrade.backtest.costs import BacktestConfig, RuinError
 from qtrade.backtest.engine import simulate
 from qtrade.backtest.metrics import metrics
-from qtrade.errors import DataError
+from qtrade.config import RunConfig
+from qtrade.errors import DataError, UsageError
 from qtrade.files import read_json, read_parquet
 from qtrade.runs import Run
+from qtrade.strategy import audit, decide, load_strategy, strategy_folders
 from qtrade.types import BacktestResult, Bars, Forecasts
+
+# Numbers whose definition does not change from one version to the next.
+_CLAIMS = ("total_return", "net_annual_return", "cost_annual", "sharpe", "max_drawdown", "trades")
+# Weights are sums and quotients of floats; what differs by less than this is the same.
+_SAME_WEIGHT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,59 +35,108 @@ class Replayed:
 
     Attributes
     ----------
-    name, params
-        The strategy and its parameters.
+    name, params, source
+        The strategy, its parameters, and the SHA-256 of its file.
     result
         What its decisions make; None where `problem` says why there is nothing.
     delayed
         The same decisions filled one bar later; None where that ruins the account or leaves no bar.
     problem
         Why the saved backtest is not what its decisions make; empty if it is.
+    decided_again
+        Whether its strategy's file was still there, unaltered, and decided the same once more.
     told
         Its numbers and those of buy-and-hold over the same bars, as plain values with units in their names.
     """
 
     name: str
     params: Mapping[str, Any]
+    source: str
     result: BacktestResult | None
     delayed: BacktestResult | None
     problem: str
+    decided_again: bool
     told: Mapping[str, Any]
 
 
-def replay(run: Run, bars: Bars, account: BacktestConfig) -> list[Replayed]:
-    """Trade every backtest of a run that was made with an account again; unreadable ones are left out.
+def replay(run: Run, bars: Bars, forecasts: Forecasts, config: RunConfig) -> list[Replayed]:
+    """Decide and trade every backtest of a run again that was made with the configured account.
+
+    Those that cannot be read are left out; the report names them.
 
     Parameters
     ----------
-    bars
-        The bars that were traded.
+    bars, forecasts
+        All bars of the run, and the seed-mean forecasts that were traded.
     """
+    account = config.backtest
     described = account.model_dump(mode="json")
     found = []
-    for path in sorted(run.folder.glob("backtests/*/metrics.json"), key=lambda path: path.stat().st_mtime_ns):
+    # In the order of their names: a copy of the folder, with other times, must be judged alike.
+    for path in sorted(run.folder.glob("backtests/*/metrics.json")):
         try:
             told = read_json(path, fix="")
-            if told["account"] == described:
-                found.append(_replay(told, path.parent, bars, account))
+            name, params, source = told["strategy"], told["params"], told["source"]
+            if path.parent.name != backtest_name(name, params, source, told["account"]):
+                problem = f"The backtest in {path.parent.name} was altered: its account, parameters or file are others."
+                found.append(Replayed(name, params, source, None, None, problem, False, {}))
+            elif told["account"] == described:
+                decisions = _decide_again(name, params, source, config, bars, forecasts)
+                span = tested_bars(bars, forecasts, account.delay)
+                found.append(_replay(told, path.parent, span, account, decisions))
         except (DataError, KeyError, TypeError):
-            continue  # the report names it
+            continue
     return found
 
 
-def _replay(told: Mapping[str, Any], folder: Path, bars: Bars, account: BacktestConfig) -> Replayed:
+def backtest_name(name: str, params: Mapping[str, Any], source: str, account: Mapping[str, Any]) -> str:
+    """Name the folder of a backtest, which tells strategy, parameters, file and account apart."""
+    described = {"params": dict(params), "source": source, "account": dict(account)}
+    return f"{name}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def _decide_again(
+    name: str, params: Mapping[str, Any], source: str, config: RunConfig, bars: Bars, forecasts: Forecasts
+) -> pd.DataFrame | None:
+    """Ask a strategy again, after its audit; None where its file is gone or is another one by now.
+
+    Raises
+    ------
+    IntegrityError
+        If the strategy looks ahead.
+    """
+    places = [place for place in config.strategies if Path(place).stem == name] or [name]
+    try:
+        strategy = load_strategy(places[0], params, strategy_folders())
+        if strategy.sha256 != source:
+            return None
+        audit(strategy, bars, forecasts, seed=config.seed)
+        return decide(strategy, bars, forecasts)
+    except UsageError:
+        return None
+
+
+def _replay(
+    told: Mapping[str, Any], folder: Path, bars: Bars, account: BacktestConfig, decisions: pd.DataFrame | None
+) -> Replayed:
     name = told["strategy"]
     decided = pd.DataFrame(read_parquet(folder / "weights.parquet", fix="")["decided"])
     saved = read_parquet(folder / "equity.parquet", fix="")["equity"]
 
     def refused(problem: str) -> Replayed:
-        return Replayed(name, told["params"], None, None, problem, {})
+        return Replayed(name, told["params"], told["source"], None, None, problem, False, {})
 
     same_bars = decided.index.equals(bars.index) and saved.index.equals(bars.index)
     if not same_bars or tuple(map(str, decided.columns)) != bars.symbols:
         return refused(f"The backtest of '{name}' is of other bars than the run's.")
     if not np.isfinite(decided.to_numpy(dtype=np.float64)).all():
         return refused(f"The backtest of '{name}' holds decisions that are no numbers.")
+    if decisions is not None:
+        again = decisions.loc[bars.index].to_numpy(dtype=np.float64)
+        moved = np.abs(again - decided.to_numpy(dtype=np.float64)).max(axis=1) > _SAME_WEIGHT
+        if moved.any():
+            stamp = bars.index[int(moved.argmax())]
+            return refused(f"The backtest of '{name}' holds other decisions than its strategy makes, from {stamp} on.")
     try:
         result = simulate(bars, decided, account)
     except RuinError as error:
@@ -90,17 +148,16 @@ def _replay(told: Mapping[str, Any], folder: Path, bars: Bars, account: Backtest
             f"bar{'s' if account.delay > 1 else ''} later at the open: it differs from {bars.index[first]} on."
         )
     measured = metrics(result, bars.periods_per_year).to_dict()
-    for figure, value in measured.items():
-        if figure in told["metrics"] and not _same(value, told["metrics"][figure]):
+    for figure in _CLAIMS:
+        if not _same(measured[figure], told["metrics"][figure]):
             return refused(f"The backtest of '{name}' claims another {figure} than its account shows.")
     later = account.model_copy(update={"delay": account.delay + 1})
     try:
         delayed = simulate(bars, decided, later) if later.delay < len(bars) else None
     except RuinError:
         delayed = None
-    return Replayed(
-        name, told["params"], result, delayed, "", {"metrics": measured, "buy_and_hold": told["buy_and_hold"]}
-    )
+    numbers = {"metrics": measured, "buy_and_hold": told["buy_and_hold"]}
+    return Replayed(name, told["params"], told["source"], result, delayed, "", decisions is not None, numbers)
 
 
 def _same(one: float | None, other: float | None) -> bool:

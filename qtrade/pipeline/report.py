@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from qtrade.errors import DataError, IntegrityError
+from qtrade.config import RunConfig
+from qtrade.errors import DataError
 from qtrade.evaluation.result import Evaluation
 from qtrade.files import read_json, read_parquet, write_json
 from qtrade.pipeline.evaluate import evaluate_run
 from qtrade.pipeline.measures import seed_mean_with_actual
 from qtrade.progress import Progress
-from qtrade.report.page import ReportInput, StrategyReport, write_invalid, write_report
+from qtrade.report.page import ReportInput, StrategyReport, write_report
 from qtrade.runs import Run, read_history
 
 
-def report_run(run: Run, *, progress: Progress, evaluation: Evaluation | None = None) -> Path:
+def report_run(
+    run: Run, *, progress: Progress, evaluation: Evaluation | None = None, config: RunConfig | None = None
+) -> Path:
     """Write ``report.html`` and ``metrics.json`` of a trained run and return the report's path.
 
     Parameters
     ----------
     evaluation
         Of this run as it is; by default it is evaluated.
+    config
+        What it was evaluated with, if not with the run's own configuration.
 
     Raises
     ------
     IntegrityError
         If something in the run used the future; the report then says so and nothing else.
     """
-    try:
-        evaluation = evaluation or evaluate_run(run, progress=progress)
-    except IntegrityError:
-        write_invalid(run.folder / "report.html", run.name, read_json(run.folder / "evaluation.json", fix=""))
-        raise
-    config = run.config
+    evaluation = evaluation or evaluate_run(run, progress=progress)
+    config = config or run.config
     bars = run.bars
     manifest = run.manifest
     forecasts, actual = seed_mean_with_actual(*run.forecasts(config.model))
@@ -66,12 +68,8 @@ def report_run(run: Run, *, progress: Progress, evaluation: Evaluation | None = 
             costs=costs,
             backtests=tuple(backtests),
             folds=_fold_table(run),
-            config_toml=(run.folder / "config.toml").read_text(encoding="utf-8"),
-            commands=(
-                shlex.join(
-                    ["qtrade", "run", "--config", f"{run.folder / 'config.toml'}", "--runs", f"{run.folder.parent}"]
-                ),
-            ),
+            config_toml=config.to_toml(),
+            commands=_commands(run, config),
             notes=(*manifest["notes"], *damaged),
         ),
         path,
@@ -89,9 +87,19 @@ def report_run(run: Run, *, progress: Progress, evaluation: Evaluation | None = 
     return path
 
 
-def _command(run: Run) -> str:
-    """Return what to type to make the run again."""
-    return shlex.join(["qtrade", "run", "--config", str(run.folder / "config.toml"), "--runs", str(run.folder.parent)])
+def _commands(run: Run, config: RunConfig) -> tuple[str, ...]:
+    """Return what to type to make the run and its evaluation again."""
+    folder = ["--runs", str(run.folder.parent)]
+    again = [shlex.join(["qtrade", "run", "--config", str(run.folder / "config.toml"), *folder])]
+    others = [
+        f"evaluation.{name}={json.dumps(value)}"
+        for name, value in config.evaluation.model_dump(mode="json").items()
+        if value != run.config.evaluation.model_dump(mode="json")[name]
+    ]
+    if others:
+        settings = [part for text in others for part in ("--set", text)]
+        again.append(shlex.join(["qtrade", "evaluate", run.name, *settings, *folder]))
+    return tuple(again)
 
 
 def _read_backtests(run: Run) -> tuple[list[StrategyReport], list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from qtrade.evaluation.blocks import STATISTICS
 from qtrade.evaluation.by_regime import RegimeSkill
 from qtrade.evaluation.coverage import Coverage
 from qtrade.evaluation.gates import Gate
@@ -60,6 +61,12 @@ _ANSWERS: Mapping[str, tuple[str, Tone]] = {
     "WARN": ("flagged", "open"),
     "cannot tell": ("cannot tell", "faint"),
 }
+_STATISTICS: Mapping[str, str] = {
+    "ks": "Largest gap (KS)",
+    "wasserstein_sd": "Way to move (Wasserstein)",
+    "psi": "PSI",
+    "auc": "Told apart (AUC)",
+}
 _METHODS: Mapping[str, tuple[str, str]] = {
     "split": ("split", "the first validation errors, for ever"),
     "refit": ("refit", "the validation errors of the model in use"),
@@ -81,17 +88,14 @@ def card(evaluation: Evaluation) -> dict[str, Any]:
         return not decided, _SEVERITY.index(gate.grade), _WEIGHT.index(gate.code)
 
     told = verdict.line.lower()
-    shown: list[str] = []
-    for gate in sorted(evaluation.gates, key=order):
-        # What follows the first reason of the skill gate is one line per horizon.
-        reasons = gate.reasons[:1] if gate.code == "G2" else gate.reasons
-        new = [reason for reason in reasons if reason.lower() not in told]
-        if new and len(shown) < _BULLETS:
-            shown.append(f"{gate.title}: {new[0]}")
+    # Only the first reason of a gate is sure to be as grave as its grade.
+    weighty = [gate for gate in sorted(evaluation.gates, key=order) if gate.grade != "NOT MEASURED"]
+    bullets = [f"{gate.title}: {gate.reasons[0]}" for gate in weighty if gate.reasons[0].lower() not in told]
+    shown = bullets[:_BULLETS]
     return {
         "tone": TONES[verdict.headline],
         "shown": shown,
-        "folded": [reason for reason in verdict.reasons if reason not in shown],
+        "folded": [reason for reason in verdict.reasons if reason not in shown and reason.lower() not in told],
         "gates": [
             {
                 "code": gate.code,
@@ -266,7 +270,14 @@ def shift(evaluation: Evaluation) -> dict[str, Any]:
     rows = {name: _feature_row(name, [fold[name] for fold in folds if name in fold], levels) for name in names}
     shares = {name: share for name, share in found.summary.flagged_share.items() if share > 0}
     often = sorted((name for name in names if name in shares), key=lambda name: -shares[name])[:8]
-    columns = ("Feature", "Periods flagged", "In the last one", "Memory, bar to bar", "Price level?")
+    columns = (
+        "Feature",
+        "Periods flagged",
+        "In the last one",
+        *(f"{_STATISTICS[name]}, rank" for name in STATISTICS),
+        "Memory, bar to bar",
+        "Price level?",
+    )
     return {
         "answer": found.summary.answer,
         "tone": TONES[found.summary.answer],
@@ -526,9 +537,16 @@ def _feature_row(name: str, folds: Sequence[FeatureShift], levels: set[str]) -> 
         Cell("all together" if name == JOINT else name),
         Cell(share, number(flagged / len(judged), "percent", 0) if judged else "", "" if judged else "faint"),
         Cell(answer, p, tone),
+        *(Cell(_rank(last, column)) for column in range(len(STATISTICS))),
         Cell(number(last.phi, "ratio", 2)),
         Cell("yes", "refused", "open") if name in levels else Cell("no" if name != JOINT else UNKNOWN),
     )
+
+
+def _rank(one: FeatureShift, column: int) -> str:
+    """Share of training's blocks that differ less from the rest of training than the last test period does."""
+    ranks = one.ranks[:, column] if len(one.ranks) else np.zeros(0)
+    return number(float(np.median(ranks)), "percent", 0) if np.isfinite(ranks).any() else UNKNOWN
 
 
 def _coverage_row(horizon: int, one: Coverage, stamps: pd.DatetimeIndex) -> tuple[Cell, ...]:

@@ -300,7 +300,7 @@ def foreknowing(run: Run, rows: Callable[[pd.DataFrame], pd.Series]) -> None:
 def test_a_fold_of_forecasts_that_knew_is_named_with_symbol_and_origin(run: Run, qtrade: Program) -> None:
     foreknowing(run, lambda table: table["fold"] == 1)
     outcome = evaluate(qtrade, run)
-    refused_and_written(outcome, run, "The forecast of ^GSPC at 201", "(fold 1) is not what its model says")
+    refused_and_written(outcome, run, "The forecast of ^GSPC at 201", "fold 1) is not what its model says")
 
 
 def test_a_single_forecast_that_knew_is_found_among_all_others(run: Run, qtrade: Program) -> None:
@@ -388,7 +388,7 @@ def test_a_backtest_that_claims_more_than_its_account_shows_is_named(run: Run, q
     [
         (lambda table: table.iloc[:-5], "is of other bars"),
         (lambda table: table * np.nan, "holds decisions that are no numbers"),
-        (lambda table: table * 0 - 1e6, "is not what its decisions make"),
+        (lambda table: table * 0 - 1e6, "holds other decisions than its strategy makes"),
     ],
 )
 def test_decisions_that_nobody_could_have_traded_are_named(
@@ -397,6 +397,62 @@ def test_decisions_that_nobody_could_have_traded_are_named(
     (folder,) = run.folder.glob("backtests/path_momentum-*")
     rewrite(folder / "weights.parquet", change)
     refused_and_written(evaluate(qtrade, run), run, "'path_momentum'", culprit)
+
+
+def test_decisions_that_knew_are_named_though_their_account_is_right(run: Run, qtrade: Program) -> None:
+    (folder,) = run.folder.glob("backtests/path_momentum-*")
+    forecasts = run.forecasts("ridge")[0].seed_mean()
+    bars = replay.tested_bars(run.bars, forecasts, run.config.backtest.delay)
+    ahead = (bars.open.shift(-2) > bars.open.shift(-1)).astype(float)
+    knowing = simulate(bars, ahead, run.config.backtest)
+    told = pd.read_parquet(folder / "weights.parquet")
+    told["decided"] = ahead.to_numpy()
+    told.to_parquet(folder / "weights.parquet")
+
+    def overwrite(table: pd.DataFrame) -> None:
+        for name in ("gross", "cost", "net", "equity"):
+            table[name] = getattr(knowing, name)
+
+    rewrite(folder / "equity.parquet", overwrite)
+    edit(
+        folder / "metrics.json",
+        lambda told: told.update(metrics=metrics(knowing, bars.periods_per_year).to_dict()),
+    )
+    refused_and_written(evaluate(qtrade, run), run, "'path_momentum' holds other decisions than its strategy makes")
+
+
+def test_an_account_that_was_edited_is_named(run: Run, qtrade: Program) -> None:
+    (folder,) = run.folder.glob("backtests/path_momentum-*")
+    edit(folder / "metrics.json", lambda told: told["account"].update(delay=2))
+    refused_and_written(evaluate(qtrade, run), run, f"The backtest in {folder.name} was altered")
+
+
+def test_validation_errors_that_were_widened_are_named(run: Run, qtrade: Program) -> None:
+    def widen(table: pd.DataFrame) -> None:
+        table[step_columns("r", run.config.window.horizon)] *= 1.8
+
+    rewrite(run.folder / "residuals.parquet", widen)
+    refused_and_written(evaluate(qtrade, run), run, "The validation errors of ridge for ^GSPC in fold 0")
+
+
+def test_a_model_that_was_put_into_the_place_of_an_older_one_is_named(run: Run, qtrade: Program) -> None:
+    first, last = (run.fold_folder("ridge", fold, 0) for fold in (0, 1))
+    shutil.copy(last / "model.safetensors", first / "model.safetensors")
+    edit(
+        first / "history.json",
+        lambda told: told["sha256"].update({"model.safetensors": sha256(first / "model.safetensors")}),
+    )
+    refused_and_written(evaluate(qtrade, run), run, "(ridge, fold 0) is not what its model says")
+    assert "models were swapped" in (run.folder / "evaluation.json").read_text(encoding="utf-8")
+
+
+def test_answers_that_were_altered_are_asked_for_again(run: Run, qtrade: Program) -> None:
+    assert evaluate(qtrade, run).returncode == 0
+    content = (run.folder / "evaluation.json").read_bytes()
+    for path in (run.folder / "transfer").iterdir():
+        rewrite(path, lambda table: table * -3)
+    assert evaluate(qtrade, run).returncode == 0
+    assert (run.folder / "evaluation.json").read_bytes() == content
 
 
 def test_a_strategy_that_reads_the_next_bar_is_refused(run: Run, qtrade: Program) -> None:

@@ -101,7 +101,7 @@ def test_the_same_task_gives_the_same_decisions_whatever_ran_before() -> None:
 def test_series_are_cut_into_tasks_without_loss() -> None:
     tasks = caveat_size.tasks_of(("shift",), 50)
     assert [(task.n, task.series, task.number) for task in tasks] == [
-        (n, series, number) for n in (4_000, 1_000, 250) for number, series in enumerate((20, 20, 10))
+        (n, series, number) for n in (4_000, REQUIRED, caveat_size.FEWEST) for number, series in enumerate((20, 20, 10))
     ]
 
 
@@ -128,9 +128,9 @@ def test_a_test_that_rejects_too_often_or_too_rarely_is_a_miss(p_value: str, rej
     assert problem.endswith(f"required is {required}")
 
 
-def test_ten_labels_are_told_and_not_required() -> None:
-    assert caveat_size.missed([line("ic_p", 300, n=250)]) == []
-    assert "told" in caveat_size.table([line("ic_p", 300, n=250)])
+def test_twenty_labels_are_told_and_not_required() -> None:
+    assert caveat_size.missed([line("ic_p", 300, n=caveat_size.FEWEST)]) == []
+    assert "told" in caveat_size.table([line("ic_p", 300, n=caveat_size.FEWEST)])
 
 
 def test_what_no_test_can_tell_apart_is_told_with_the_reason() -> None:

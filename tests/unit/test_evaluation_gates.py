@@ -114,7 +114,7 @@ def test_any_violation_makes_a_run_invalid_and_every_one_is_told() -> None:
         (at(1, right=0.5801), None, "WARN", "58.0% of next directions are right, above 58%"),
         (at(1), 0.03, "PASS", "not too good"),
         (at(1), 0.0301, "WARN", "R² over the whole path is 3.0%, above 3%"),
-        (at(6, ic=0.4, right=0.7), None, "PASS", "not too good"),
+        (at(6, ic=0.4, right=0.7), None, "NOT MEASURED", "Neither"),
         (at(1, ic=None, right=None), None, "PASS", "not too good"),
     ],
 )
@@ -192,12 +192,14 @@ def test_a_model_that_improves_with_age_is_no_reason_for_worry() -> None:
 def test_stability_is_not_measured_without_an_older_model_or_a_period_to_watch() -> None:
     alone = Staleness((), None, None, edge=False)
     for found in (
-        stability_gate(alone, broken(0.0001), None),
-        stability_gate(aged(0.0001), None, None),
+        stability_gate(alone, broken(CALM), None),
+        stability_gate(aged(CALM), None, None),
         stability_gate(alone, None, None),
     ):
         assert found.grade == "NOT MEASURED"
         assert "Too few retrainings" in found.reasons[0]
+    assert stability_gate(alone, broken(0.0001), None).grade == "FAIL", "what was measured can speak against it"
+    assert stability_gate(aged(0.0001), None, None).grade == "FAIL"
     assert stability_gate(aged(CALM), broken(CALM), None).grade == "PASS", "recurrence needs a long period"
 
 

@@ -62,9 +62,9 @@ def test_a_year_of_four_bars_by_hand() -> None:
     # 1000 of 1000 in bar 1, 750 of 750 in bar 3: 2 in two years.
     assert found.turnover_per_year == pytest.approx(1)
     assert found.exposure == pytest.approx(0.5)
-    # Gross money 600 - 750 + 300 = 150 on 1750 traded; paid 100.
-    assert found.breakeven_cost_bps == pytest.approx(150 / 1750 * 1e4)
-    assert found.paid_cost_bps == pytest.approx(100 / 1750 * 1e4)
+    # Gross 0.5 and costs 0.1 in all, on a turnover of 2.
+    assert found.breakeven_cost_bps == pytest.approx(0.5 / 2 * 1e4)
+    assert found.paid_cost_bps == pytest.approx(0.1 / 2 * 1e4)
     assert found.hit_rate == pytest.approx(2 / 3)
 
 

@@ -293,7 +293,8 @@ def test_features_are_told_as_flagged_as_in_training_or_unknown(found: Evaluatio
     rows = {row[0].text: row for row in told["all"].rows}
     assert list(rows) == ["momentum", "price", "volume_z", "all together"]
     assert rows["price"][1] == Cell("cannot tell", "", "faint")
-    assert rows["price"][4] == Cell("yes", "refused", "open")
+    assert rows["price"][-1] == Cell("yes", "refused", "open")
+    assert all(cell.text.endswith("%") for cell in rows["momentum"][3:7]), "ranks of the four statistics"
     shares = found.shift.summary.flagged_share
     assert rows["momentum"][1].text == f"{round(3 * shares['momentum'])} of 3"
     assert any("'price' wanders like a price level" in reason for reason in told["levels"])
