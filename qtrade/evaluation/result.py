@@ -144,6 +144,8 @@ class Evaluation:
         None where nothing was backtested.
     backtests
         Every backtest of the run's account, and buy-and-hold beside it, as plain values.
+    train_ends
+        Stamps of the last bar that each model of the transfer matrix knows, where its test period begins.
     index
         Stamps of the run's bars, for whatever is told by position.
     """
@@ -165,6 +167,7 @@ class Evaluation:
     trading: Trading | None
     index: pd.DatetimeIndex
     backtests: tuple[Mapping[str, Any], ...] = ()
+    train_ends: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number of the report as plain values, with units in the names."""
@@ -174,8 +177,16 @@ class Evaluation:
             "gates": [gate.to_dict() for gate in self.gates],
             "skill": {model: [one.to_dict() for one in values] for model, values in self.skill.items()},
             "distribution": [one.to_dict() for one in self.distribution],
-            "stability": {**self.stability.to_dict(), "break_in_words": self.break_when},
-            "asked": {"every_origins": self.stride, "symbols": list(self.symbols)},
+            "stability": {
+                **self.stability.to_dict(),
+                "break_in_words": self.break_when,
+                "break_stamps": self._stamps(),
+            },
+            "asked": {
+                "every_origins": self.stride,
+                "symbols": list(self.symbols),
+                "models_and_periods": list(self.train_ends),
+            },
             "retraining": dict(self.cadence),
             "regimes": [one.to_dict() for one in self.regimes],
             "feature_shift": self.shift.to_dict(),
@@ -190,3 +201,11 @@ class Evaluation:
             if traded is None
             else {"strategy": traded.strategy, **traded.evidence.to_dict(), "shift_null": traded.null.to_dict()},
         }
+
+    def _stamps(self) -> dict[str, str] | None:
+        """Say when the likeliest break was, and the ends of its 95 % range."""
+        change = self.stability.change
+        if change is None:
+            return None
+        places = {"likeliest": change.bar, "first95": change.first, "last95": change.last}
+        return {name: str(self.index[place]) for name, place in places.items()}

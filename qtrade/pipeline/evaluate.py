@@ -165,6 +165,7 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
         interval_coverage=by_regimes,
         optimism=optimism,
         trading=traded,
+        train_ends=tuple(str(bars.index[fold.train_end]) for fold in folds),
         backtests=tuple({"strategy": one.name, "params": dict(one.params), **one.told} for one in backtests),
         index=bars.index,
     )
