@@ -19,7 +19,7 @@ from qtrade.evaluation.result import Evaluation, RegimeStudy
 from qtrade.evaluation.shift import JOINT, FeatureShift
 from qtrade.evaluation.skill import LEVEL, HorizonSkill
 from qtrade.evaluation.trading import MIN_VARIANTS
-from qtrade.evaluation.transfer import Difference, Skill
+from qtrade.evaluation.transfer import LEAST_ORIGINS, Difference, Skill
 from qtrade.evaluation.within import Interval
 from qtrade.report import caveat_figures as figures
 from qtrade.report.text import (
@@ -482,10 +482,17 @@ def _regime_row(one: RegimeSkill, traded: bool) -> tuple[Cell, ...]:
         Cell(number(one.train_share, "percent", 1)),
         Cell(number(one.test_share, "percent", 1), f"{number(one.forecasts, 'count')} forecasts"),
         Cell(number(one.n_eff, "count")),
-        _interval_cell(one.r2, "signed_percent", 1),
-        _interval_cell(one.ic, "signed", 2),
-        Cell(number(one.right_direction, "percent", 1)),
-        Cell(number(one.coverage80, "percent", 1)),
+        *(
+            [
+                _interval_cell(one.r2, "signed_percent", 1),
+                _interval_cell(one.ic, "signed", 2),
+                Cell(number(one.right_direction, "percent", 1)),
+                Cell(number(one.coverage80, "percent", 1)),
+            ]
+            if one.forecasts >= LEAST_ORIGINS
+            # A handful of forecasts may well have an IC of one, or of minus one.
+            else [Cell(UNKNOWN)] * 4
+        ),
     ]
     if traded:
         cells += [_interval_cell(one.sharpe, "ratio", 2), Cell(number(one.exposure, "percent", 0))]
