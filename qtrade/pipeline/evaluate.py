@@ -81,10 +81,7 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
     """Measure everything; see `evaluate_run`."""
     config = config or run.config
     check_files(run, config)
-    try:
-        bars = run.bars
-    except DataError as error:
-        raise _ViolationError([f"{error.what}: {error.why}"]) from error
+    bars = run.bars
     raw, actual = run.forecasts(config.model)
     progress.start("evaluate: make it again", 1)
     market = derive(config, bars)
