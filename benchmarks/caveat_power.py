@@ -33,13 +33,12 @@ from qtrade.features.targets import volatility
 from qtrade.files import write_json
 from qtrade.pipeline.evaluate import limits_of, suspects_among
 from qtrade.pipeline.fitting import fit_fold
-from qtrade.pipeline.integrity import folds_of
-from qtrade.pipeline.market import derive
+from qtrade.pipeline.market import derive, folds_of
 from qtrade.pipeline.measures import expanding_drift
 from qtrade.pipeline.transfer import answer, ask_fitted, make_question
 from qtrade.progress import Silent
 from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts, IntArray
-from qtrade.windows import realised
+from qtrade.windows import Rows, realised
 
 CHANGE = 8_000
 LEVEL = 0.9
@@ -154,7 +153,9 @@ def judge(task: tuple[str, int]) -> Outcome:
         skill_gate(judged),
         stability_gate(stability.staleness, change, recurrence, step_bars=config.split.step),
     ]
-    split, aci = _coverage(market.returns, path, origin, fitted[0].paths(market, config, folds[0].valid))
+    said, valid = fitted[0].paths(market, config, folds[0].valid)
+    bank = (realised(market.returns, valid, horizon) - said).sum(axis=1)[:, None]
+    split, aci = _coverage(market.returns, path, Rows(origin, np.zeros_like(origin)), bank)
     return Outcome(
         scenario=scenario,
         seed=seed,
@@ -172,24 +173,17 @@ def judge(task: tuple[str, int]) -> Outcome:
     )
 
 
-def _coverage(
-    returns: Float64Array, path: Float64Array, origin: IntArray, valid: tuple[Float64Array, object]
-) -> tuple[float, float]:
+def _coverage(returns: Float64Array, path: Float64Array, rows: Rows, bank: Float64Array) -> tuple[float, float]:
     """Share of outcomes over the whole path, from `CHANGE` on, inside fixed and inside adaptive intervals."""
     horizon = path.shape[1]
-    total = np.concatenate([[0.0], np.cumsum(np.nan_to_num(returns[:, 0]))])
-    ended = origin + horizon < len(returns)
-    happened = np.where(ended, total[np.minimum(origin + horizon, len(returns) - 1) + 1] - total[origin + 1], np.nan)
-    error = (happened - path.sum(axis=1))[:, None]
-    said, rows = valid
-    places = rows.origin  # type: ignore[attr-defined]
-    bank = (total[places + horizon + 1] - total[places + 1] - said.sum(axis=1))[:, None]
-    after = origin >= CHANGE
-    found = []
-    fixed = np.broadcast_to(split_radius(bank, LEVEL), error.shape)
-    for radius in (fixed, aci_radius(error, bank, delay=horizon, level=LEVEL)):
-        found.append(coverage("", error[after], radius[after], delay=horizon, level=LEVEL).share)
-    return found[0], found[1]
+    error = (realised(returns, rows, horizon) - path).sum(axis=1)[:, None]
+    after = rows.origin >= CHANGE
+    radii = (
+        np.broadcast_to(split_radius(bank, LEVEL), error.shape),
+        aci_radius(error, bank, delay=horizon, level=LEVEL),
+    )
+    split, aci = (coverage("", error[after], one[after], delay=horizon, level=LEVEL).share for one in radii)
+    return split, aci
 
 
 @dataclass(frozen=True)

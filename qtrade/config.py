@@ -90,6 +90,15 @@ class RunConfig(Settings):
             raise ValueError(f"a target of {target} needs split.delay 0: its first return starts at the origin")
         return self
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The model that is traded, then those it is compared with."""
+        return tuple(dict.fromkeys((self.model, *self.baselines)))
+
+    def replicates_of(self, model: str) -> int:
+        """Return how many times a model is fitted on each fold; what needs no seed is fitted once."""
+        return self.replicates if model == "informer" else 1
+
     def settings_of(self, model: str) -> Settings:
         """Return the settings that `MODELS[model]` is built with."""
         if model == "informer":

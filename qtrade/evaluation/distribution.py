@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from qtrade.errors import DataError
+from qtrade.evaluation.direction import at_each_origin
 from qtrade.evaluation.significance import mean_interval
 from qtrade.evaluation.skill import MIN_LABELS
 from qtrade.types import Float64Array, Forecasts, IntArray
@@ -110,7 +111,7 @@ def distribution_skill(
         known = np.isfinite(happened[:, step])
         y = happened[known, step]
         time = np.unique(forecasts.origin[known].asi8, return_inverse=True)[1]
-        loss, naive_loss = (_per_origin(crps[known, column], time) for crps in (own, naive))
+        loss, naive_loss = (at_each_origin(crps[known, column], time) for crps in (own, naive))
         scale = float(naive_loss.mean())
         if scale == 0:
             raise DataError(
@@ -191,10 +192,5 @@ def _crps_of_rows(
 def _pinball(y: Float64Array, quantiles: Float64Array, time: IntArray) -> tuple[float, ...]:
     """Mean loss at each of `QUANTILES`."""
     return tuple(
-        float(_per_origin(pinball_loss(y, at, q), time).mean()) for q, at in zip(QUANTILES, quantiles, strict=True)
+        float(at_each_origin(pinball_loss(y, at, q), time).mean()) for q, at in zip(QUANTILES, quantiles, strict=True)
     )
-
-
-def _per_origin(values: Float64Array, time: IntArray) -> Float64Array:
-    """Average over the symbols of each origin, in time order; `time` holds consecutive codes."""
-    return np.asarray(np.bincount(time, weights=values) / np.bincount(time), dtype=np.float64)

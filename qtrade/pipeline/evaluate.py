@@ -21,9 +21,9 @@ from qtrade.evaluation.verdict import Verdict, verdict
 from qtrade.features.targets import volatility
 from qtrade.files import read_json, write_json
 from qtrade.pipeline.cadence import suggest_cadence
-from qtrade.pipeline.integrity import find_violations, folds_of
+from qtrade.pipeline.integrity import find_violations
 from qtrade.pipeline.ladder import Probe, climb
-from qtrade.pipeline.market import Market, check_files, derive
+from qtrade.pipeline.market import Market, check_files, derive, folds_of
 from qtrade.pipeline.measures import (
     interval_studies,
     model_skills,
@@ -82,10 +82,10 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
     config = config or run.config
     check_files(run, config)
     bars = run.bars
-    raw, actual = run.forecasts(config.model)
+    raw, outcomes = run.forecasts(config.model)
+    forecasts, actual = seed_mean_with_actual(raw, outcomes)
     progress.start("evaluate: make it again", 1)
     market = derive(config, bars)
-    forecasts = raw.seed_mean()
     backtests = replay(run, bars, forecasts, config)
     if violations := find_violations(run, config, market, raw, backtests):
         raise _ViolationError(violations)
@@ -106,11 +106,11 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
     stability = study(transfer, market.returns[:, question.symbols], scale[:, question.symbols], config.split.delay)
     progress.advance(1, "stability")
     chosen = _main_backtest(backtests, config)
-    regimes = regime_studies(market, config, folds, raw, actual, chosen, scale)
+    regimes = regime_studies(market, config, folds, forecasts, actual, chosen, scale)
     progress.advance(1, "regimes")
     shift = shift_study(market, config, folds, question)
     progress.advance(1, "features")
-    intervals, by_regimes = interval_studies(market, config, raw, actual, question, regimes)
+    intervals, by_regimes = interval_studies(market, config, forecasts, actual, question, regimes)
     progress.advance(1, "intervals")
     optimism = _optimism(run, config, market, folds, progress, full=full, probe=probe)
     traded = (
@@ -148,9 +148,7 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
         verdict=conclude(opened, judged),
         gates=tuple(opened),
         skill=skills,
-        distribution=distribution_skill(
-            forecasts, seed_mean_with_actual(raw, actual)[1], config.evaluation.upto(raw.horizon)
-        ),
+        distribution=distribution_skill(forecasts, actual, question.horizons),
         stability=stability,
         break_when=_when(stability, bars.index),
         stride=question.stride,

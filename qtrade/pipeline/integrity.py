@@ -18,10 +18,9 @@ from qtrade.features.audit import audit_features
 from qtrade.features.scaler import Scaler
 from qtrade.files import sha256
 from qtrade.pipeline.fitting import ROUNDING, Fitted, load_fitted, scaler_rows
-from qtrade.pipeline.market import Market, derive
+from qtrade.pipeline.market import Market, derive, folds_of
 from qtrade.pipeline.replay import Replayed
 from qtrade.runs import Run, rows_of
-from qtrade.splits import walk_forward
 from qtrade.types import Float64Array, Fold, Forecasts
 from qtrade.windows import Rows, realised
 
@@ -30,13 +29,6 @@ CUTS = 2
 
 # Models whose weights follow from their training bars, so that no two folds have the same.
 _LEARNING = ("informer", "ridge")
-
-
-def folds_of(market: Market, config: RunConfig) -> tuple[Fold, ...]:
-    """Walk-forward folds of a run."""
-    return walk_forward(
-        len(market.bars), market.features.warmup, config.window.seq_len, config.window.horizon, config.split
-    )
 
 
 def find_violations(
@@ -91,7 +83,7 @@ def _purge(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, fo
         ends = [str(index[fold.fit[-1]]), str(index[fold.valid[-1]]), str(index[fold.train_end])]
         if ends != [told["fit"][1], told["valid"][1], told["train_end"]]:
             yield f"Fold {fold.number} was made of other bars than its configuration says: {told['train_end']}."
-    seeds = config.replicates if config.model == "informer" else 1
+    seeds = config.replicates_of(config.model)
     at = index.get_indexer(forecasts.origin)
     for number in np.unique(forecasts.fold).tolist():
         rows = forecasts.fold == number
@@ -116,7 +108,7 @@ def _scalers(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold])
     for fold in folds:
         rows = scaler_rows(fold, config.window.seq_len)
         again = Scaler.fit(market.features, target.past, rows, centred=target.centred)
-        for replicate in range(config.replicates if config.model == "informer" else 1):
+        for replicate in range(config.replicates_of(config.model)):
             saved = load_fitted(run, config, market, config.model, fold.number, replicate).scaler
             parts = ("mean", "std", "target_mean", "target_scale")
             same = all(np.allclose(getattr(saved, part), getattr(again, part), rtol=1e-9, atol=0) for part in parts)
@@ -129,7 +121,7 @@ def _scalers(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold])
 
 def _outcomes(run: Run, config: RunConfig, market: Market) -> Iterator[str]:
     """Whether what is said to have happened is what the bars did."""
-    for model in dict.fromkeys((config.model, *config.baselines)):
+    for model in config.models:
         forecasts, actual = run.forecasts(model)
         happened = realised(market.returns, rows_of(forecasts, market.bars), forecasts.horizon, config.split.delay)
         same = np.isclose(actual, happened, rtol=1e-9, atol=1e-12, equal_nan=True).all(axis=1)
@@ -170,12 +162,12 @@ def _forecasts(run: Run, config: RunConfig, market: Market, forecasts: Forecasts
 
 def _models(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold]) -> Iterator[str]:
     """Whether every model's saved forecasts and validation errors are what it says when it is asked again."""
-    for model in dict.fromkeys((config.model, *config.baselines)):
+    for model in config.models:
         forecasts, _ = run.forecasts(model)
         rows = rows_of(forecasts, market.bars)
         seen: dict[str, int] = {}
         for fold in folds:
-            for replicate in range(config.replicates if model == "informer" else 1):
+            for replicate in range(config.replicates_of(model)):
                 weights = sha256(run.fold_folder(model, fold.number, replicate) / "model.safetensors")
                 if model in _LEARNING and seen.setdefault(weights, fold.number) != fold.number:
                     yield f"The {model} of fold {fold.number} is that of fold {seen[weights]}: models were swapped."

@@ -20,7 +20,8 @@ from qtrade.features.scaler import Scaler
 from qtrade.features.targets import Target, log_returns
 from qtrade.progress import Progress
 from qtrade.runs import Run
-from qtrade.types import Bars, Features, Float32Array, Float64Array, IntArray
+from qtrade.splits import walk_forward
+from qtrade.types import Bars, Features, Float32Array, Float64Array, Fold, IntArray
 from qtrade.user_code import UserFile
 from qtrade.windows import Samples, WindowConfig
 
@@ -91,6 +92,13 @@ def derive(
         notes=tuple(note for note in (*notes, built.note, *built.target.notes) if note),
         files=built.files,
         versions=versions or {},
+    )
+
+
+def folds_of(market: Market, config: RunConfig) -> tuple[Fold, ...]:
+    """Return the walk-forward folds of a run."""
+    return walk_forward(
+        len(market.bars), market.features.warmup, config.window.seq_len, config.window.horizon, config.split
     )
 
 

@@ -35,7 +35,7 @@ def model_skills(run: Run, config: RunConfig, bars: Bars, first: Fold) -> dict[s
     horizons = config.evaluation.upto(config.window.horizon)
     naive = naive_errors(returns[first.fit.start + 1 : first.fit[-1] + first.horizon + first.delay + 1], horizons)
     found: dict[str, tuple[HorizonSkill, ...]] = {}
-    for model in dict.fromkeys((config.model, *config.baselines)):
+    for model in config.models:
         forecasts, actual = seed_mean_with_actual(*run.forecasts(model))
         rows = rows_of(forecasts, bars)
         found[model] = skill(
@@ -69,15 +69,15 @@ def regime_studies(
     market: Market,
     config: RunConfig,
     folds: Sequence[Fold],
-    raw: Forecasts,
+    forecasts: Forecasts,
     actual: Float64Array,
     chosen: Replayed | None,
     scale: Float64Array,
 ) -> tuple[RegimeStudy, ...]:
-    """Measure forecasts and the main strategy in each regime; the default grid comes first."""
+    """Measure forecasts, averaged over seeds, and the main strategy in each regime; the default grid comes first."""
     close = market.bars.close.to_numpy(dtype=np.float64)
     horizon = _regime_horizon(config)
-    one = _horizon_forecasts(market, raw, actual, horizon, scale)
+    one = _horizon_forecasts(market, forecasts, actual, horizon, scale)
     if one is None:
         return ()
     measured, fold = one
@@ -124,11 +124,10 @@ def _regime_horizon(config: RunConfig) -> int:
 
 
 def _horizon_forecasts(
-    market: Market, raw: Forecasts, actual: Float64Array, horizon: int, scale: Float64Array
+    market: Market, forecasts: Forecasts, actual: Float64Array, horizon: int, scale: Float64Array
 ) -> tuple[HorizonForecasts, IntArray] | None:
     """Return the forecasts of one horizon whose outcome is known, and the fold of each."""
-    forecasts, happened = seed_mean_with_actual(raw, actual)
-    outcome = happened[:, :horizon].sum(axis=1)
+    outcome = actual[:, :horizon].sum(axis=1)
     known = np.isfinite(outcome)
     if pd.Index(forecasts.origin[known]).nunique() < 2:
         return None
@@ -173,13 +172,12 @@ def shift_study(market: Market, config: RunConfig, folds: Sequence[Fold], questi
 def interval_studies(
     market: Market,
     config: RunConfig,
-    raw: Forecasts,
+    mean: Forecasts,
     actual: Float64Array,
     question: Question,
     regimes: Sequence[RegimeStudy],
 ) -> tuple[dict[int, dict[str, Coverage]], tuple[CoverageByRegime, ...]]:
     """Online intervals at every horizon, and their coverage in each regime at the regimes' horizon."""
-    mean, happened = seed_mean_with_actual(raw, actual)
     rows = rows_of(mean, market.bars)
     place = {int(symbol): column for column, symbol in enumerate(question.symbols)}
     first, count = int(question.origin[0]), len(question.origin)
@@ -189,7 +187,7 @@ def interval_studies(
     folds = sorted({fold for fold, _, _ in mean.residuals})
     for horizon in question.horizons:
         error = np.full((count, len(place)), np.nan)
-        gap = happened[:, :horizon].sum(axis=1) - mean.cumulative()[:, horizon - 1]
+        gap = actual[:, :horizon].sum(axis=1) - mean.cumulative()[:, horizon - 1]
         error[rows.origin[keep] - first, column[keep]] = gap[keep]
         banks = {}
         for fold in folds:

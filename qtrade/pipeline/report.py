@@ -138,7 +138,7 @@ def _fold_table(run: Run) -> pd.DataFrame:
     manifest, config = run.manifest, run.config
     rows = []
     for fold in manifest["folds"]:
-        for replicate in range(config.replicates if config.model == "informer" else 1):
+        for replicate in range(config.replicates_of(config.model)):
             history, constant = read_history(run.fold_folder(config.model, fold["number"], replicate))
             rows.append(
                 {

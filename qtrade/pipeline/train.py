@@ -18,11 +18,10 @@ from qtrade.errors import IntegrityError, QtradeError
 from qtrade.files import write_parquet
 from qtrade.models.device import choose_device, torch_version
 from qtrade.pipeline.fitting import fit_fold
-from qtrade.pipeline.market import Market, prepare
+from qtrade.pipeline.market import Market, folds_of, prepare
 from qtrade.pipeline.parallel import count_workers, run_jobs
 from qtrade.progress import Progress
 from qtrade.runs import Run, fold_is_complete, forecast_frame, residual_frame, save_fold, start_run
-from qtrade.splits import walk_forward
 from qtrade.types import Fold, Forecasts
 from qtrade.windows import realised
 
@@ -41,9 +40,7 @@ def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress
         As the parts do; a failure inside a fold names the fold. What was complete before stays.
     """
     market = prepare(config, cache, progress)
-    folds = walk_forward(
-        len(market.bars), market.features.warmup, config.window.seq_len, config.window.horizon, config.split
-    )
+    folds = folds_of(market, config)
     facts = {
         "data": market.data_hash,
         "device": choose_device(config.train.device).type,

@@ -150,7 +150,7 @@ def transfer_run(
     DataError
         If a fold is not complete.
     """
-    replicates = config.replicates if config.model == "informer" else 1
+    replicates = config.replicates_of(config.model)
     jobs = [
         _Job(run, fold, replicate, question, _part(run, config, fold, replicate, question))
         for fold in range(len(question.train_end))

@@ -21,10 +21,9 @@ from qtrade.errors import IntegrityError
 from qtrade.features.scaler import Scaler
 from qtrade.files import sha256
 from qtrade.pipeline import fitting, replay, train
-from qtrade.pipeline.market import derive
+from qtrade.pipeline.market import derive, folds_of
 from qtrade.report import page
 from qtrade.runs import Run, step_columns
-from qtrade.splits import walk_forward
 from qtrade.types import Bars, Fold
 
 Program = Callable[..., CompletedProcess[str]]
@@ -237,14 +236,14 @@ def test_a_fold_without_its_purge_cannot_be_made(part: str) -> None:
     fold = Fold(3, fit=range(100), valid=range(123, 200), test=range(223, 300), horizon=24)
     longer = range(getattr(fold, part).start, getattr(fold, part).stop + 1)
     with pytest.raises(IntegrityError, match=f"fold 3: a label of '{part}' ends at bar"):
-        replace(fold, **{part: longer})  # type: ignore[arg-type]
+        replace(fold, fit=longer) if part == "fit" else replace(fold, valid=longer)
 
 
 def unpurged(part: str) -> Callable[..., tuple[Fold, ...]]:
-    """Return a `walk_forward` whose folds skip one of the gaps, and the check of them."""
+    """Return a `folds_of` whose folds skip one of the gaps, and the check of them."""
 
     def widened(*arguments: Any) -> tuple[Fold, ...]:
-        folds = walk_forward(*arguments)
+        folds = folds_of(*arguments)
         for fold in folds:
             following = fold.valid if part == "fit" else fold.test
             object.__setattr__(fold, part, range(getattr(fold, part).start, following.start))
@@ -257,7 +256,7 @@ def test_a_run_that_was_fitted_up_to_its_validation_is_named_with_its_folds(
     tmp_path: Path, qtrade: Program, options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert qtrade(tmp_path, "fetch", *options).returncode == 0
-    monkeypatch.setattr(train, "walk_forward", unpurged("fit"))
+    monkeypatch.setattr(train, "folds_of", unpurged("fit"))
     outcome = qtrade(tmp_path, "train", *options)
     (folder,) = (tmp_path / "runs").iterdir()
     refused_and_written(outcome, Run(folder), "Fold 0 is not purged: the last label of 'fit' ends 3 bars after")
@@ -268,7 +267,7 @@ def test_training_refuses_to_validate_on_labels_that_end_after_the_fold_may_know
     tmp_path: Path, qtrade: Program, options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert qtrade(tmp_path, "fetch", *options).returncode == 0
-    monkeypatch.setattr(train, "walk_forward", unpurged("valid"))
+    monkeypatch.setattr(train, "folds_of", unpurged("valid"))
     refused(
         qtrade(tmp_path, "train", *options), "ridge, fold 0, seed 0: a window reaches", "only bars 0 to 338 are known"
     )

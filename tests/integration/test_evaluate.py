@@ -16,8 +16,7 @@ import pytest
 from qtrade.evaluation.transfer import Transfer
 from qtrade.files import sha256
 from qtrade.pipeline import ladder, transfer
-from qtrade.pipeline.integrity import folds_of
-from qtrade.pipeline.market import derive
+from qtrade.pipeline.market import derive, folds_of
 from qtrade.pipeline.transfer import Question, make_question, transfer_run
 from qtrade.progress import Silent
 from qtrade.report import page
