@@ -31,13 +31,14 @@ from qtrade.evaluation.stability import study
 from qtrade.evaluation.verdict import verdict
 from qtrade.features.targets import volatility
 from qtrade.files import write_json
+from qtrade.forecasts import Forecasts
 from qtrade.pipeline.evaluate import limits_of, suspects_among
 from qtrade.pipeline.fitting import fit_fold
 from qtrade.pipeline.market import derive, folds_of
 from qtrade.pipeline.measures import expanding_drift
 from qtrade.pipeline.transfer import answer, ask_fitted, make_question
 from qtrade.progress import Silent
-from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts, IntArray
+from qtrade.types import BAR_FIELDS, Bars, Float64Array, IntArray
 from qtrade.windows import Rows, realised
 
 CHANGE = 8_000

@@ -44,8 +44,9 @@ from qtrade.evaluation.unit_roots import unit_roots
 from qtrade.evaluation.verdict import verdict
 from qtrade.features.targets import volatility
 from qtrade.files import write_json
+from qtrade.forecasts import Forecasts
 from qtrade.pipeline.measures import expanding_drift
-from qtrade.types import Float64Array, Forecasts
+from qtrade.types import Float64Array
 
 H, HORIZONS = 24, (1, 6, 12, 24)
 LEVEL, LEAST, MOST = 0.05, 0.03, 0.10

@@ -32,8 +32,9 @@ from qtrade.data.manifest import ID_LENGTH
 from qtrade.errors import DataError, UsageError, nearest
 from qtrade.features.scaler import Scaler
 from qtrade.files import read_json, read_parquet, sha256, write_json, write_parquet, write_text
+from qtrade.forecasts import Forecasts
 from qtrade.models.base import Epoch, History, Model
-from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts
+from qtrade.types import BAR_FIELDS, Bars, Float64Array
 from qtrade.windows import Rows
 
 FOLD_FILES = ("model.safetensors", "scaler.json", "forecasts.parquet", "residuals.parquet")

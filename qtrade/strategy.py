@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from qtrade.errors import IntegrityError, UsageError, nearest
-from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts
+from qtrade.forecasts import Forecasts
+from qtrade.types import BAR_FIELDS, Bars, Float64Array
 from qtrade.user_code import UserFile, check_table
 
 ParamValue = bool | int | float | str

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from qtrade.types import Bars, Forecasts
+from qtrade.forecasts import Forecasts
+from qtrade.types import Bars
 
 
 @dataclass(frozen=True)

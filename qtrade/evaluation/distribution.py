@@ -20,7 +20,8 @@ from qtrade.errors import DataError
 from qtrade.evaluation.direction import at_each_origin
 from qtrade.evaluation.significance import mean_interval
 from qtrade.evaluation.skill import MIN_LABELS
-from qtrade.types import Float64Array, Forecasts, IntArray
+from qtrade.forecasts import Forecasts
+from qtrade.types import Float64Array, IntArray
 
 QUANTILES = (0.1, 0.5, 0.9)
 

@@ -27,7 +27,8 @@ from qtrade.evaluation.scores import (
     correlation_dict,
 )
 from qtrade.evaluation.significance import detectable_ic, effective_size, holm
-from qtrade.types import Float64Array, Forecasts
+from qtrade.forecasts import Forecasts
+from qtrade.types import Float64Array
 
 # With twenty labels that share no bar the tests hold their size; with ten they reject a true null in up to 14 %.
 MIN_LABELS = 20

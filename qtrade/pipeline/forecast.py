@@ -14,6 +14,7 @@ import pandas as pd
 from qtrade.config import RunConfig
 from qtrade.errors import UsageError
 from qtrade.files import write_parquet, write_text
+from qtrade.forecasts import Forecasts
 from qtrade.models.device import set_threads
 from qtrade.models.neural import InformerModel
 from qtrade.pipeline.fitting import load_fitted
@@ -21,7 +22,7 @@ from qtrade.pipeline.market import Market, check_files, derive, scaled
 from qtrade.progress import Progress
 from qtrade.report.attention import attention_figure
 from qtrade.runs import Run, check_run, forecast_frame, rows_of
-from qtrade.types import Bars, Float64Array, Forecasts
+from qtrade.types import Bars, Float64Array
 from qtrade.windows import Rows, realised
 
 LOW, HIGH = 0.1, 0.9

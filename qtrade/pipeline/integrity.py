@@ -17,11 +17,12 @@ from qtrade.errors import IntegrityError, QtradeError
 from qtrade.features.audit import audit_features
 from qtrade.features.scaler import Scaler
 from qtrade.files import sha256
+from qtrade.forecasts import Forecasts
 from qtrade.pipeline.fitting import ROUNDING, Fitted, load_fitted, scaler_rows
 from qtrade.pipeline.market import Market, derive, folds_of
 from qtrade.pipeline.replay import Replayed
 from qtrade.runs import Run, rows_of
-from qtrade.types import Float64Array, Fold, Forecasts
+from qtrade.types import Float64Array, Fold
 from qtrade.windows import Rows, realised
 
 CUTS = 2

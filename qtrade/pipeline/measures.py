@@ -18,11 +18,12 @@ from qtrade.evaluation.shift import combine, feature_shift
 from qtrade.evaluation.skill import HorizonSkill, naive_errors, skill
 from qtrade.evaluation.unit_roots import unit_roots
 from qtrade.features.targets import log_returns, volatility
+from qtrade.forecasts import Forecasts
 from qtrade.pipeline.market import Market
 from qtrade.pipeline.replay import Replayed
 from qtrade.pipeline.transfer import Question
 from qtrade.runs import Run, rows_of
-from qtrade.types import Bars, Float64Array, Fold, Forecasts, IntArray
+from qtrade.types import Bars, Float64Array, Fold, IntArray
 
 # Symbols whose features are tested for unit roots: what is a level is one in all of them.
 _TESTED_SYMBOLS = 3

@@ -19,9 +19,10 @@ from qtrade.backtest.metrics import metrics
 from qtrade.config import RunConfig
 from qtrade.errors import DataError, UsageError
 from qtrade.files import read_json, read_parquet
+from qtrade.forecasts import Forecasts
 from qtrade.runs import Run
 from qtrade.strategy import audit, decide, load_strategy, strategy_folders
-from qtrade.types import BacktestResult, Bars, Forecasts
+from qtrade.types import BacktestResult, Bars
 
 # Numbers whose definition does not change from one version to the next.
 _CLAIMS = ("total_return", "net_annual_return", "cost_annual", "sharpe", "max_drawdown", "trades")

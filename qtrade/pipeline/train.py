@@ -16,13 +16,14 @@ from qtrade.config import RunConfig
 from qtrade.data.cache import Cache
 from qtrade.errors import IntegrityError, QtradeError
 from qtrade.files import write_parquet
+from qtrade.forecasts import Forecasts
 from qtrade.models.device import choose_device, torch_version
 from qtrade.pipeline.fitting import fit_fold
 from qtrade.pipeline.market import Market, folds_of, prepare
 from qtrade.pipeline.parallel import count_workers, run_jobs
 from qtrade.progress import Progress
 from qtrade.runs import Run, fold_is_complete, forecast_frame, residual_frame, save_fold, start_run
-from qtrade.types import Fold, Forecasts
+from qtrade.types import Fold
 from qtrade.windows import realised
 
 # Windows times epochs below which starting another process costs more than it saves.

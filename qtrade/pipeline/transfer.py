@@ -15,12 +15,13 @@ from qtrade.config import RunConfig
 from qtrade.errors import DataError
 from qtrade.evaluation.transfer import LEAST_ORIGINS, Transfer
 from qtrade.files import read_json, read_parquet, write_parquet
+from qtrade.forecasts import Forecasts
 from qtrade.pipeline.fitting import ROUNDING, Fitted, load_fitted
 from qtrade.pipeline.market import Market
 from qtrade.pipeline.parallel import count_workers, run_jobs
 from qtrade.progress import Progress
 from qtrade.runs import Run, rows_of
-from qtrade.types import Float64Array, Forecasts, IntArray
+from qtrade.types import Float64Array, IntArray
 from qtrade.windows import Rows, realised
 
 MAX_SYMBOLS = 10

@@ -21,6 +21,7 @@ from qtrade.evaluation.skill import LEVEL, HorizonSkill
 from qtrade.evaluation.trading import MIN_VARIANTS
 from qtrade.evaluation.transfer import LEAST_ORIGINS, Difference, Skill
 from qtrade.evaluation.within import Interval
+from qtrade.forecasts import Forecasts
 from qtrade.report import caveat_figures as figures
 from qtrade.report.text import (
     UNKNOWN,
@@ -35,7 +36,6 @@ from qtrade.report.text import (
     points,
     shade,
 )
-from qtrade.types import Forecasts
 
 TONES: Mapping[str, Tone] = {
     "PASS": "good",

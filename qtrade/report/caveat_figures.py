@@ -21,6 +21,7 @@ from qtrade.evaluation.breaks import Break
 from qtrade.evaluation.coverage import Coverage
 from qtrade.evaluation.skill import LEVEL
 from qtrade.evaluation.staleness import Staleness
+from qtrade.forecasts import Forecasts
 from qtrade.report.figures import (
     EVENT,
     INK,
@@ -36,7 +37,6 @@ from qtrade.report.figures import (
     to_svg,
 )
 from qtrade.report.text import number, p_value, points
-from qtrade.types import Forecasts
 
 CUSUM_LINE = 1.36
 """Size of the CUSUM beyond which it speaks against "no change" at 5 %."""

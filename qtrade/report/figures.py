@@ -22,8 +22,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLo
 from matplotlib.typing import RcKeyType
 
 from qtrade.evaluation.skill import HorizonSkill
+from qtrade.forecasts import Forecasts
 from qtrade.report.text import number
-from qtrade.types import Float64Array, Forecasts
+from qtrade.types import Float64Array
 
 # Placeholder colours and the CSS variables that take their place.
 INK, LINE, MODEL, OTHER, EVENT, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06"

@@ -21,9 +21,10 @@ from qtrade.evaluation.scores import Comparison, Correlation
 from qtrade.evaluation.skill import LEVEL, MIN_LABELS, HorizonSkill
 from qtrade.evaluation.verdict import Verdict
 from qtrade.files import write_text
+from qtrade.forecasts import Forecasts
 from qtrade.report import caveat, figures
 from qtrade.report.text import UNKNOWN, Cell, Table, Tone, interval, metric_cell, metric_table, number, p_value, points
-from qtrade.types import Bars, Float64Array, Forecasts
+from qtrade.types import Bars, Float64Array
 
 # Names of the columns of the fold table that the pipeline fills; any other column keeps its own.
 FOLD_COLUMNS: Mapping[str, str] = {

@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from qtrade.evaluation.skill import HorizonSkill, skill
-from qtrade.types import Float64Array, Forecasts
+from qtrade.forecasts import Forecasts
+from qtrade.types import Float64Array
 
 ACTUAL = np.array([2.0, 1, -1, -2, 1, -1, 2, -2, 1, -1])
 FORECAST = np.array([2.0, 1, 1, 0, 1, -1, 0, -2, -1, -1])

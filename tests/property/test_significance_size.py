@@ -11,7 +11,8 @@ from scipy import signal, stats
 
 from qtrade.evaluation.significance import ewc_test, holm, mean_interval, mean_test
 from qtrade.evaluation.skill import skill
-from qtrade.types import Float64Array, Forecasts
+from qtrade.forecasts import Forecasts
+from qtrade.types import Float64Array
 
 HORIZON, SIZE, SERIES = 24, 1_000, 1_000
 DRIFT = 0.0001

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import qtrade.strategy
 from qtrade.errors import UsageError
+from qtrade.forecasts import Forecasts
 from qtrade.strategy import LoadedStrategy, ParamValue, audit, decide, load_strategy
-from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts
+from qtrade.types import BAR_FIELDS, Bars, Float64Array
 
 SHIPPED = Path(qtrade.strategy.__file__).parents[1] / "strategies"
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.py"))

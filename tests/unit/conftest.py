@@ -12,13 +12,15 @@ import pytest
 if TYPE_CHECKING:
     from qtrade.evaluation.result import Evaluation
     from qtrade.evaluation.skill import HorizonSkill
-    from qtrade.types import Bars, Float64Array, Forecasts
+    from qtrade.forecasts import Forecasts
+    from qtrade.types import Bars, Float64Array
 
 
 @pytest.fixture(scope="session")
 def forecast_market() -> Callable[..., tuple[Bars, Forecasts, Float64Array]]:
     """Make random walks, random forecasts of them in folds of equal length, and what happened."""
-    from qtrade.types import Bars, Forecasts
+    from qtrade.forecasts import Forecasts
+    from qtrade.types import Bars
 
     def make(
         symbols: tuple[str, ...], delay: int = 0, *, bars: int, before: int, folds: int, horizon: int

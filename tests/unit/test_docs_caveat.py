@@ -29,12 +29,13 @@ from qtrade.evaluation.gates import Gate, Limits
 from qtrade.evaluation.result import Evaluation
 from qtrade.evaluation.significance import detectable_ic
 from qtrade.evaluation.skill import LEVEL, HorizonSkill, skill
+from qtrade.forecasts import Forecasts
 from qtrade.pipeline.cadence import CADENCES
 from qtrade.pipeline.evaluate import SUSPICIOUS
 from qtrade.pipeline.integrity import CUTS
 from qtrade.pipeline.ladder import PROBES
 from qtrade.pipeline.transfer import MAX_SYMBOLS
-from qtrade.types import Bars, Float64Array, Forecasts
+from qtrade.types import Bars, Float64Array
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -18,7 +18,8 @@ from qtrade.evaluation.distribution import (
     distribution_skill,
     pinball_loss,
 )
-from qtrade.types import Float64Array, Forecasts
+from qtrade.forecasts import Forecasts
+from qtrade.types import Float64Array
 
 HORIZON = 6
 

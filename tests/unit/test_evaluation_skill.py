@@ -23,7 +23,8 @@ from qtrade.evaluation.skill import (
     to_frame,
 )
 from qtrade.evaluation.verdict import verdict
-from qtrade.types import Float64Array, Forecasts
+from qtrade.forecasts import Forecasts
+from qtrade.types import Float64Array
 
 HORIZON = 6
 DRIFT = 0.0002

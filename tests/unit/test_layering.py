@@ -11,11 +11,13 @@ ROOT = Path(qtrade.__file__).parent
 
 # Longest prefix wins. Within a layer, a package may import those that stand above it.
 ORDER = [
-    ("errors", 0), ("settings", 0), ("files", 0), ("progress", 0), ("terminal", 0), ("types", 0), ("user_code", 0),
-    ("calendars", 1), ("data", 1), ("features", 1), ("splits", 1), ("windows", 1), ("strategy", 1),
+    ("errors", 0), ("settings", 0), ("files", 0), ("progress", 0), ("terminal", 0), ("types", 0), ("paths", 0),
+    ("forecasts", 0), ("user_code", 0),
+    ("calendars", 1), ("data", 1), ("features", 1), ("splits", 1), ("windows", 1), ("strategy_spec", 1),
+    ("strategy", 1), ("strategy_audit", 1), ("ledger", 1),
     ("models", 2), ("backtest", 2), ("evaluation", 2),
     ("doctor", 3), ("presets", 3), ("config", 3), ("runs", 3), ("report", 3), ("pipeline", 3),
-    ("cli_data", 4), ("cli", 4),
+    ("cli_data", 4), ("cli_backtest", 4), ("cli", 4),
 ]  # fmt: skip
 POSITION = {name: number for number, (name, _) in enumerate(ORDER)}
 OUTSIDE_ONLY_IN = {

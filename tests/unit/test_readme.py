@@ -16,10 +16,11 @@ from obvious_informer import ObviousInformer
 
 from qtrade.cli import app
 from qtrade.config import load_config
+from qtrade.forecasts import Forecasts
 from qtrade.models.settings import InformerConfig
 from qtrade.presets import PRESETS
 from qtrade.strategy import audit, decide, load_strategy
-from qtrade.types import Bars, Forecasts
+from qtrade.types import Bars
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,9 +15,10 @@ from qtrade.evaluation.result import Evaluation
 from qtrade.evaluation.skill import skill
 from qtrade.evaluation.staleness import Age, Staleness
 from qtrade.evaluation.transfer import Matrix
+from qtrade.forecasts import Forecasts
 from qtrade.report import caveat, caveat_figures
 from qtrade.report.text import UNKNOWN, Cell, HeatMap, Table, number, p_value, points
-from qtrade.types import Bars, Float64Array, Forecasts
+from qtrade.types import Bars, Float64Array
 
 FOLDS, BARS, BEFORE, HORIZON = 5, 300, 100, 6
 

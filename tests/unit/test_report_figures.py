@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from qtrade.forecasts import Forecasts
 from qtrade.report import figures
-from qtrade.types import Forecasts
 
 
 def curve(values: list[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> pd.Series:

@@ -15,8 +15,9 @@ from qtrade.evaluation.result import Evaluation
 from qtrade.evaluation.skill import skill
 from qtrade.evaluation.staleness import Staleness
 from qtrade.evaluation.verdict import Headline, verdict
+from qtrade.forecasts import Forecasts
 from qtrade.report.page import FOLD_COLUMNS, ReportInput, StrategyReport, render, write_invalid, write_report
-from qtrade.types import Bars, Float64Array, Forecasts
+from qtrade.types import Bars, Float64Array
 
 HORIZON, SIZE, START, FOLDS = 6, 300, 40, 5
 EVIL = "<script>alert('x')</script>"

@@ -11,6 +11,7 @@ import pytest
 from qtrade.config import RunConfig, load_config
 from qtrade.errors import DataError, UsageError
 from qtrade.features.scaler import Scaler
+from qtrade.forecasts import Forecasts
 from qtrade.models.base import Epoch, History, Shape
 from qtrade.models.baselines import Naive, NoSettings
 from qtrade.runs import (
@@ -28,7 +29,7 @@ from qtrade.runs import (
     save_fold,
     start_run,
 )
-from qtrade.types import BAR_FIELDS, Bars, Float64Array, Forecasts
+from qtrade.types import BAR_FIELDS, Bars, Float64Array
 from qtrade.windows import WindowConfig
 
 CLOSE = pd.DataFrame({"^A": [10.0, 10.1, 9.3]}, index=pd.date_range("2024-01-01", periods=3, tz="UTC"))

@@ -15,6 +15,7 @@ import pytest
 
 import qtrade.strategy
 from qtrade.errors import IntegrityError, UsageError
+from qtrade.forecasts import Forecasts
 from qtrade.strategy import (
     LoadedStrategy,
     ParamValue,
@@ -24,7 +25,7 @@ from qtrade.strategy import (
     load_strategy,
     strategy_folders,
 )
-from qtrade.types import Bars, Forecasts
+from qtrade.types import Bars
 
 SHIPPED = [Path(qtrade.strategy.__file__).parents[1] / "strategies"]
 

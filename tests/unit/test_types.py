@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtrade.errors import DataError, IntegrityError, UsageError
-from qtrade.types import BAR_FIELDS, BacktestResult, Bars, Features, Float64Array, Fold, Forecasts, IntArray
+from qtrade.forecasts import Forecasts
+from qtrade.types import BAR_FIELDS, BacktestResult, Bars, Features, Float64Array, Fold, IntArray
 
 DAYS = pd.date_range("2024-01-01", periods=4, freq="D", tz="UTC", unit="ns")
 Frames = dict[str, pd.DataFrame]
