@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-import pandas as pd
 from pydantic import Field, model_validator
 
 from qtrade.errors import UsageError
@@ -101,27 +100,4 @@ def require_bar_to_fill(bars: Bars, config: BacktestConfig) -> None:
             f"backtest.delay is {config.delay}, and there are only {len(bars)} bars to trade on",
             why="no decision would ever be filled",
             fix="set a smaller delay, or test over a longer period",
-        )
-
-
-class RuinError(UsageError):
-    """A strategy lost more than the account held."""
-
-
-def require_solvent(equity: pd.Series) -> None:
-    """Refuse an account that lost everything, because a return on nothing has no meaning.
-
-    Only a short position can do this: its loss has no limit.
-
-    Raises
-    ------
-    RuinError
-        Naming the first close at which the account is worth nothing or less.
-    """
-    ruined = equity.index[equity.to_numpy() <= 0]
-    if len(ruined):
-        raise RuinError(
-            f"the account is ruined: it is worth {equity[ruined[0]]:,.2f} at {ruined[0]}",
-            why="a short position lost more than there was",
-            fix="use smaller weights, or a long-only strategy",
         )

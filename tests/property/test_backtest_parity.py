@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtrade.backtest.costs import BacktestConfig, CostConfig
-from qtrade.backtest.engine import simulate
+from qtrade.backtest.engine import simulate, simulate_many
+from qtrade.backtest.exits import Exits
+from qtrade.backtest.planner import plan
 from qtrade.backtest.reference import simulate_by_hand
-from qtrade.errors import UsageError
-from qtrade.types import BAR_FIELDS, BacktestResult, Bars, Float64Array
+from qtrade.types import BAR_FIELDS, Bars, Float64Array
 
-Simulator = Callable[[Bars, pd.DataFrame, BacktestConfig], BacktestResult]
+Case = tuple[Bars, pd.DataFrame, BacktestConfig, Exits | None]
 
-SERIES = ("gross", "cost", "net")
+SERIES = ("gross", "cost", "net", "financing")
 
 
 def random_bars(generator: np.random.Generator, length: int, symbols: int, volatility: float) -> Bars:
@@ -30,10 +29,11 @@ def random_bars(generator: np.random.Generator, length: int, symbols: int, volat
     moves = np.exp(generator.normal(0, volatility, (2 * length, symbols)).cumsum(axis=0))
     columns = [f"S{number}" for number in range(symbols)]
     opens, close = (pd.DataFrame(start * moves[k::2], index=index, columns=columns) for k in (0, 1))
+    beyond = np.exp(np.abs(generator.normal(0, volatility / 2, (2, length, symbols))))
     return Bars(
         open=opens,
-        high=opens.where(opens > close, close),
-        low=opens.where(opens < close, close),
+        high=opens.where(opens > close, close) * beyond[0],
+        low=opens.where(opens < close, close) / beyond[1],
         close=close,
         volume=close * 0,
         interval="1d",
@@ -55,8 +55,18 @@ def random_weights(generator: np.random.Generator, length: int, symbols: int, ki
     return weights
 
 
+def random_exits(generator: np.random.Generator, bars: Bars) -> Exits:
+    """Stops and targets near the close, some of them missing, some crossed by the very next open."""
+    frames = []
+    for side in (-1, 1, 1, -1):
+        away = np.exp(side * generator.normal(0.03, 0.02, bars.close.shape))
+        frames.append((bars.close * away).where(generator.random(bars.close.shape) < 0.8))
+    return Exits(*frames)
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Bars, pd.DataFrame, BacktestConfig]:
+def plain_cases(draw: st.DrawFn) -> Case:
+    """Accounts that pay for fills alone, which vectorbt sizes itself."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     length, symbols = draw(st.integers(3, 40)), draw(st.integers(1, 3))
     bars = random_bars(generator, length, symbols, draw(st.sampled_from([0.0, 0.01, 0.05])))
@@ -64,41 +74,99 @@ def cases(draw: st.DrawFn) -> tuple[Bars, pd.DataFrame, BacktestConfig]:
     costs = CostConfig(
         fees_bps=draw(st.sampled_from([0, 1, 30, 500])), slippage_bps=draw(st.sampled_from([0, 2, 50, 300]))
     )
-    config = BacktestConfig(
-        cash=draw(st.sampled_from([1.0, 1e5, 1e9])), delay=draw(st.integers(1, min(3, length - 2))), costs=costs
+    fill = draw(st.sampled_from(["open", "open", "close"]))
+    delay = draw(st.integers(1 if fill == "open" else 0, min(3, length - 2)))
+    config = BacktestConfig(cash=draw(st.sampled_from([1.0, 1e5, 1e9])), fill=fill, delay=delay, costs=costs)
+    return bars, pd.DataFrame(weights, index=bars.index, columns=bars.close.columns), config, None
+
+
+@st.composite
+def rich_cases(draw: st.DrawFn) -> Case:
+    """Accounts with any of the costs, limits and exits there are, or all of them."""
+    bars, weights, config, _ = draw(plain_cases())
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    leverage = draw(st.sampled_from([0.5, 1.0, 1.5, 4.0]))
+    costs = config.costs.model_copy(
+        update={
+            "fixed_fee": draw(st.sampled_from([0.0, 0.001, 0.05])) * config.cash,
+            "min_fee": draw(st.sampled_from([0.0, 0.002, 0.02])) * config.cash,
+            "borrow_bps": draw(st.sampled_from([0.0, 500.0, 50_000.0])),
+            "margin_bps": draw(st.sampled_from([0.0, 700.0, 70_000.0])),
+            "funding_bps": draw(st.sampled_from([0.0, 1.0, -20.0])),
+        }
     )
-    return bars, pd.DataFrame(weights, index=bars.index, columns=bars.close.columns), config
+    band = draw(st.sampled_from([None, 0.0, 0.02, 0.3]))
+    exits = random_exits(generator, bars) if draw(st.booleans()) else None
+    config = config.model_copy(update={"costs": costs, "leverage": leverage, "band": band})
+    return bars, weights * leverage, config, exits
 
 
-def outcome(run: Simulator, *case: Any) -> BacktestResult | str:
-    """The result, or why there is none."""
-    try:
-        return run(*case)
-    except UsageError as error:
-        return error.what.split(" worth ")[0] + error.what.split(" at ")[-1]
-
-
-def check_parity(bars: Bars, weights: pd.DataFrame, config: BacktestConfig) -> None:
-    fast, slow = (outcome(run, bars, weights, config) for run in (simulate, simulate_by_hand))
-    if isinstance(fast, str) or isinstance(slow, str):
-        assert fast == slow
-        return
-    np.testing.assert_allclose(fast.equity, slow.equity, rtol=1e-9)
-    np.testing.assert_allclose(fast.held, slow.held, rtol=1e-9, atol=1e-9)
+def check_parity(bars: Bars, weights: pd.DataFrame, config: BacktestConfig, exits: Exits | None = None) -> None:
+    fast, slow = (run(bars, weights, config, exits) for run in (simulate, simulate_by_hand))
+    assert fast.ruined == slow.ruined
+    # Shares of what is nearly nothing magnify rounding; money does not.
+    np.testing.assert_allclose(fast.equity, slow.equity, rtol=1e-9, atol=1e-9 * config.cash)
+    small = np.minimum.accumulate(np.concatenate([[config.cash], slow.equity.abs()]))[:-1] / config.cash
     for name in SERIES:
-        np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=0, atol=1e-9)
+        difference = np.abs(getattr(fast, name).to_numpy() - getattr(slow, name).to_numpy())
+        assert (difference <= 1e-9 / np.minimum(small, 1)).all(), name
+    np.testing.assert_allclose(fast.held, slow.held, rtol=1e-7, atol=1e-9 / max(small.min(), 1e-6))
     # Two sells of one size are a tie that the last bit decides; their order moves no money.
-    fills, others = (result.trades.sort_values(["bar", "symbol"]) for result in (fast, slow))
-    assert fills[["bar", "symbol"]].to_numpy().tolist() == others[["bar", "symbol"]].to_numpy().tolist()
-    for name, tolerance in (("size", 0), ("price", 0), ("fees", 1e-9), ("slippage", 1e-9)):
+    fills, others = (result.trades.sort_values(["bar", "symbol", "reason"]) for result in (fast, slow))
+    for name in ("bar", "symbol", "decided", "reason"):
+        assert fills[name].tolist() == others[name].tolist()
+    for name, tolerance in (("size", 0.0), ("price", 0.0), ("fees", 1e-9), ("slippage", 1e-9)):
         pair = fills[name].to_numpy(dtype=float), others[name].to_numpy(dtype=float)
         np.testing.assert_allclose(*pair, rtol=1e-7, atol=tolerance * config.cash)
 
 
-@settings(max_examples=150, deadline=None)
-@given(cases())
-def test_engine_and_reference_agree(case: tuple[Bars, pd.DataFrame, BacktestConfig]) -> None:
+@settings(max_examples=100, deadline=None)
+@given(plain_cases())
+def test_engine_and_reference_agree(case: Case) -> None:
     check_parity(*case)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rich_cases())
+def test_engine_and_reference_agree_with_every_cost_limit_and_exit(case: Case) -> None:
+    check_parity(*case)
+
+
+@settings(max_examples=50, deadline=None)
+@given(plain_cases())
+def test_the_plan_sizes_as_vectorbt_does_where_vectorbt_can(case: Case) -> None:
+    bars, weights, config, _ = case
+    result = simulate(bars, weights, config)
+    prices = np.stack([frame.to_numpy() for frame in (bars.open, bars.high, bars.low, bars.close)])
+    planned = plan(prices, weights.to_numpy(), None, config, bars.periods_per_year)
+    row, column = np.nonzero(np.isfinite(planned.size[0]))
+    by_place = result.trades.assign(column=[bars.symbols.index(name) for name in result.trades["symbol"]])
+    by_place = by_place.assign(row=bars.index.get_indexer(by_place["bar"])).sort_values(["row", "column"])
+    assert by_place["row"].tolist() == row.tolist()
+    assert by_place["column"].tolist() == column.tolist()
+    np.testing.assert_allclose(by_place["size"], planned.size[0][row, column], rtol=1e-7)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.one_of(plain_cases(), rich_cases()), st.integers(0, 2**32))
+def test_many_accounts_at_once_are_the_same_accounts(case: Case, seed: int) -> None:
+    bars, weights, config, exits = case
+    generator = np.random.default_rng(seed)
+    kinds = ["long", "short", "both"]
+    variants = np.stack(
+        [weights.to_numpy()]
+        + [random_weights(generator, len(bars), len(bars.symbols), kind) * min(config.leverage, 1) for kind in kinds]
+    )
+    many = simulate_many(bars, variants, config, exits)
+    for column, one in enumerate(variants):
+        alone = simulate(bars, pd.DataFrame(one, index=bars.index, columns=bars.close.columns), config, exits)
+        np.testing.assert_allclose(many.net[:, column], alone.net, rtol=1e-9, atol=1e-12)
+        assert many.fills[column] == len(alone.trades)
+        assert many.ruined[column] == (alone.ruined is not None)
+        assert many.gross[column] == pytest.approx(alone.gross.mean(), rel=1e-9, abs=1e-12)
+        assert many.cost[column] == pytest.approx(alone.cost.mean(), rel=1e-9, abs=1e-12)
+        exposure = alone.held.abs().sum(axis=1).mean()
+        assert many.exposure[column] == pytest.approx(exposure, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("symbols", [["sp500"], ["sp500", "nasdaq"]])
@@ -114,12 +182,10 @@ def test_engine_and_reference_agree_on_twenty_years_of_real_prices(symbols: list
     check_parity(bars, pd.DataFrame(weights, index=bars.index, columns=bars.close.columns), BacktestConfig())
 
 
-@settings(max_examples=40, deadline=None)
-@given(cases(), st.data())
-def test_no_future_bar_or_weight_moves_the_past(
-    case: tuple[Bars, pd.DataFrame, BacktestConfig], data: st.DataObject
-) -> None:
-    bars, weights, config = case
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(plain_cases(), rich_cases()), st.data())
+def test_no_future_bar_weight_or_exit_moves_the_past(case: Case, data: st.DataObject) -> None:
+    bars, weights, config, exits = case
     cut = data.draw(st.integers(config.delay + 1, len(bars) - 1), label="cut")
     later = (np.arange(len(bars)) >= cut)[:, None]
     generator = np.random.default_rng(cut)
@@ -127,11 +193,11 @@ def test_no_future_bar_or_weight_moves_the_past(
     others = replace(bars, **{name: getattr(bars, name) * factor for name in BAR_FIELDS})
     poisoned = weights.copy()
     poisoned[cut:] = generator.uniform(0, 1 / weights.shape[1], weights[cut:].shape)
-    try:
-        whole = simulate(bars, weights, config)
-        runs = [simulate(bars.rows(0, cut), weights[:cut], config), simulate(others, poisoned, config)]
-    except UsageError:
-        return  # a ruined account has no result to compare
+    whole = simulate(bars, weights, config, exits)
+    runs = [
+        simulate(bars.rows(0, cut), weights[:cut], config, exits and exits.rows(0, cut)),
+        simulate(others, poisoned, config, exits and Exits(*(frame * factor for frame in exits.frames))),
+    ]
     for run in runs:
         for name in (*SERIES, "equity", "held"):
             np.testing.assert_array_equal(getattr(run, name)[:cut], getattr(whole, name)[:cut])

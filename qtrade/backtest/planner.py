@@ -1,0 +1,238 @@
+"""How many units to trade, bar by bar, for accounts that vectorbt cannot size on its own.
+
+vectorbt turns weights into units as long as an account pays for its fills and nothing else. Interest, funding, least
+fees, borrowed money, drift that is let be, and stops within a bar all change what the account is worth when the next
+order is sized. This loop follows that worth and says which units to trade; vectorbt then fills exactly those.
+
+Rules, in the order in which they act on bar t:
+
+1. What was held since the close of bar t - 1 is charged: borrowed shares, borrowed money, funding.
+2. Orders decided at the close of bar t - delay are filled at the open: the most negative order first, so that sells pay
+   for buys. A target is a share of the account's worth at that open. Where money does not reach, a buy is filled in
+   part and never completed later; a sell that would not even pay for its own fee is not made.
+3. A position whose stop or target lies within the range of the bar is closed there; at the open, if the bar opens
+   beyond it. If both lie within, the stop counts. Its symbol stays flat until another weight is decided.
+4. Where the account is worth nothing or less at the close, it stands still from then on.
+
+With fills at the close, 3 comes before 2, and orders are sized at the close.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from qtrade.backtest.costs import BASIS_POINT, BacktestConfig
+from qtrade.types import Float64Array, IntArray
+
+DECISION, BAND, STOP, TARGET = 1, 2, 3, 4
+"""Why a fill was made; 0 is no fill."""
+
+# Units below which vectorbt takes an order for nothing, and the share of a position that it takes for rounding.
+_NOTHING, _ROUNDING = 1e-12, 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What to trade.
+
+    Attributes
+    ----------
+    size
+        (2, T, S) signed units, NaN where nothing is traded: ordinary fills, then exits within the bar.
+    price
+        (2, T, S) price of each before slippage, NaN where nothing is traded.
+    fee
+        (2, T, S) money that each costs in fees.
+    reason
+        (2, T, S) `DECISION`, `BAND`, `STOP`, `TARGET` or 0.
+    decided
+        (2, T, S) bar at whose close each was decided, -1 where nothing is traded.
+    financing
+        (T,) money charged for holding, which may be negative.
+    ruined
+        Bar at whose close the account was worth nothing or less; T if it never was.
+    """
+
+    size: Float64Array
+    price: Float64Array
+    fee: Float64Array
+    reason: IntArray
+    decided: IntArray
+    financing: Float64Array
+    ruined: int
+
+
+def plan(
+    prices: Float64Array, decided: Float64Array, exits: Float64Array | None, config: BacktestConfig, per_year: float
+) -> Plan:
+    """Size the orders of one account.
+
+    Parameters
+    ----------
+    prices
+        (4, T, S) open, high, low, close.
+    decided
+        (T, S) weights decided at each close.
+    exits
+        (4, T, S) prices as in `qtrade.backtest.exits.Exits`, or None.
+    per_year
+        Bars in a year.
+    """
+    costs = config.costs
+    none = np.full((4, *decided.shape), np.nan) if exits is None else np.ascontiguousarray(exits)
+    rates = np.array(
+        [
+            costs.fees,
+            costs.slippage,
+            costs.fixed_fee,
+            costs.min_fee,
+            costs.borrow_bps * BASIS_POINT / per_year,
+            costs.margin_bps * BASIS_POINT / per_year,
+            costs.funding_bps * BASIS_POINT,
+        ]
+    )
+    band = -1.0 if config.band is None else config.band
+    at_open = config.fill == "open"
+    found = _plan_compiled(
+        np.ascontiguousarray(prices),
+        np.ascontiguousarray(decided),
+        none,
+        rates,
+        config.cash,
+        config.delay,
+        config.leverage,
+        band,
+        at_open,
+    )
+    return Plan(*found)
+
+
+def _trade(wanted: float, money: float, price: float, rates: Float64Array) -> tuple[float, float]:
+    """Units that are traded of those `wanted`, and the fee; (0, 0) where the order cannot be filled."""
+    if abs(wanted) <= _NOTHING:
+        return 0.0, 0.0
+    if wanted > 0:
+        paid = price * (1 + rates[1])
+        total = wanted * paid + max(rates[3], rates[2] + rates[0] * wanted * paid)
+        if total > money + _ROUNDING * abs(money):
+            # What a least fee leaves, and what a fixed and a proportional one do: the lesser can be paid for.
+            wanted = min(money - rates[3], (money - rates[2]) / (1 + rates[0])) / paid
+            if wanted <= _NOTHING:
+                return 0.0, 0.0
+    else:
+        paid = price * (1 - rates[1])
+    fee = max(rates[3], rates[2] + rates[0] * abs(wanted) * paid)
+    if wanted < 0 and -wanted * paid < fee:
+        return 0.0, 0.0
+    return wanted, fee
+
+
+_trade_compiled = numba.njit(cache=True)(_trade)
+
+
+def _plan(
+    prices: Float64Array,
+    decided: Float64Array,
+    exits: Float64Array,
+    rates: Float64Array,
+    cash: float,
+    delay: int,
+    leverage: float,
+    band: float,
+    at_open: bool,
+) -> tuple[Float64Array, Float64Array, Float64Array, NDArray[np.int64], NDArray[np.int64], Float64Array, int]:
+    """Follow the rules of this module; see `plan` for shapes."""
+    bars, symbols = decided.shape
+    size, filled_at, fees = (
+        np.full((2, bars, symbols), np.nan),
+        np.full((2, bars, symbols), np.nan),
+        np.zeros((2, bars, symbols)),
+    )
+    reason = np.zeros((2, bars, symbols), dtype=np.int64)
+    source = np.full((2, bars, symbols), -1, dtype=np.int64)
+    financing = np.zeros(bars)
+    units = np.zeros(symbols)
+    wanted = np.zeros(symbols)
+    why = np.zeros(symbols, dtype=np.int64)
+    at = np.zeros(symbols)
+    held_since = np.full(symbols, -1, dtype=np.int64)
+    out = np.zeros(symbols, dtype=np.bool_)
+
+    for t in range(bars):
+        if t > 0:
+            for s in range(symbols):
+                value = units[s] * prices[3, t - 1, s]
+                financing[t] += max(-value, 0.0) * rates[4] + value * rates[6]
+            financing[t] += max(-cash, 0.0) * rates[5]
+            cash -= financing[t]
+
+        for turn in range(2):
+            exiting = (turn == 1) == at_open
+            worth = cash
+            for s in range(symbols):
+                at[s] = prices[0, t, s] if at_open or exiting else prices[3, t, s]
+                worth += units[s] * at[s]
+                wanted[s] = 0.0
+                why[s] = 0
+            row = t - delay
+            for s in range(symbols):
+                if exiting:
+                    if units[s] == 0:
+                        continue
+                    long = units[s] > 0
+                    stop = exits[0 if long else 2, held_since[s], s]
+                    target = exits[1 if long else 3, held_since[s], s]
+                    opened, high, low = prices[0, t, s], prices[1, t, s], prices[2, t, s]
+                    if (long and low <= stop) or (not long and high >= stop):
+                        at[s] = min(opened, stop) if long else max(opened, stop)
+                        why[s] = STOP
+                    elif (long and high >= target) or (not long and low <= target):
+                        at[s] = max(opened, target) if long else min(opened, target)
+                        why[s] = TARGET
+                    if why[s] != 0:
+                        wanted[s] = -units[s]
+                elif row >= 0 and worth > 0:
+                    weight = decided[row, s]
+                    changed = weight != (decided[row - 1, s] if row > 0 else 0.0)
+                    if changed:
+                        out[s] = False
+                    drifted = band >= 0 and abs(units[s] * at[s] / worth - weight) > band
+                    if not out[s] and (drifted if band >= 0 else changed):
+                        why[s] = DECISION if changed else BAND
+                        wanted[s] = weight * worth / at[s] - units[s]
+
+            credit = max(leverage - 1, 0.0) * max(worth, 0.0)
+            kind = 1 if exiting else 0
+            for s in np.argsort(wanted * at, kind="mergesort"):
+                if why[s] == 0:
+                    continue
+                traded, fee = _trade_compiled(wanted[s], cash + credit, at[s], rates)
+                if traded == 0:
+                    continue
+                paid = at[s] * (1 + rates[1] if traded > 0 else 1 - rates[1])
+                cash -= traded * paid + fee
+                before = units[s]
+                units[s] += traded
+                if abs(units[s]) <= _ROUNDING * max(abs(before), abs(traded)):
+                    units[s] = 0.0
+                size[kind, t, s], filled_at[kind, t, s], fees[kind, t, s] = traded, at[s], fee
+                reason[kind, t, s] = why[s]
+                source[kind, t, s] = held_since[s] if exiting else row
+                if exiting:
+                    out[s] = True
+                else:
+                    held_since[s] = row
+
+        equity = cash
+        for s in range(symbols):
+            equity += units[s] * prices[3, t, s]
+        if equity <= 0:
+            return size, filled_at, fees, reason, source, financing, t
+    return size, filled_at, fees, reason, source, financing, bars
+
+
+_plan_compiled = numba.njit(cache=True, nogil=True)(_plan)
