@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from qtrade.errors import DataError, IntegrityError, UsageError
-from qtrade.types import Float64Array, IntArray
+from qtrade.paths import Paths, missing_residuals
+from qtrade.types import Bars, Float64Array, IntArray
+
+
+@dataclass
+class _Memory:
+    """Answers that are asked for again and again, as by every strategy of a sweep."""
+
+    paths: Paths | None = None
+    expected: dict[int, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +31,7 @@ class Forecasts:
     Attributes
     ----------
     path
-        (N, H) float64 log returns of bars t+1 .. t+H, where t is the origin.
+        (N, H) float64 log returns of bars t+1+delay .. t+H+delay, where t is the origin.
     symbol
         (N,) symbol names.
     origin, train_end
@@ -30,6 +41,10 @@ class Forecasts:
     residuals
         For each (fold, seed, symbol) the (V, H) validation errors, actual minus predicted, in origin order. They are
         the only source of the spread that `sample` and `quantile` draw from.
+    delay
+        Bars between the origin's close and the close at which the path starts.
+    validated
+        For each key of `residuals` the (V,) origins of its rows; may be empty, or hold other keys.
 
     Raises
     ------
@@ -44,6 +59,8 @@ class Forecasts:
     seed: IntArray
     train_end: pd.DatetimeIndex
     residuals: Mapping[tuple[int, int, str], Float64Array] = field(default_factory=dict)
+    delay: int = 0
+    validated: Mapping[tuple[int, int, str], pd.DatetimeIndex] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.path.ndim != 2:
@@ -66,6 +83,16 @@ class Forecasts:
         for key, bank in self.residuals.items():
             if bank.ndim != 2 or bank.shape[1] != self.horizon or len(bank) == 0:
                 raise ValueError(f"residuals of {key} must be (V, {self.horizon}) with V > 0, got {bank.shape}")
+            if key in self.validated and len(self.validated[key]) != len(bank):
+                raise ValueError(
+                    f"residuals of {key} have {len(bank)} rows, but {len(self.validated[key])} validation origins"
+                )
+        if self.delay < 0:
+            raise ValueError(f"delay must not be negative, got {self.delay}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be worked out again."""
+        return {name: value for name, value in vars(self).items() if name not in ("_memory", "_axes")}
 
     def __len__(self) -> int:
         return len(self.path)
@@ -110,8 +137,28 @@ class Forecasts:
                 why=f"these forecasts have {self.horizon} steps",
                 fix=f"choose a step from 1 to {self.horizon}",
             )
-        values = pd.Series(self.path[:, :step].sum(axis=1), index=pd.MultiIndex.from_arrays([self.origin, self.symbol]))
-        return values.groupby(level=[0, 1], sort=True).mean().unstack()
+        if step not in self._memory.expected:
+            self._memory.expected[step] = self._average(self.path[:, :step].sum(axis=1))
+        # A shallow copy: what is written into it stays there (copy-on-write).
+        return self._memory.expected[step].copy(deep=False)
+
+    def on(self, bars: Bars) -> Paths:
+        """Lay the paths out on the bars of a market, averaged over seeds.
+
+        Forecasts of other symbols or stamps are left out. The answer for the same bars is remembered.
+
+        Raises
+        ------
+        ValueError
+            If two folds forecast one symbol at one origin.
+        """
+        index, columns = bars.index, bars.close.columns
+        last = self._memory.paths
+        if last is None or last.index is not index or last.columns is not columns:
+            # Seed -1 says that it is done. Whether rows repeat must not decide: they may do so in the future only.
+            mean = self if (self.seed == -1).all() else self.seed_mean()
+            last = self._memory.paths = mean._laid_out(index, columns)
+        return last
 
     def seed_mean(self) -> Forecasts:
         """Average path and residual bank over seed replicates; rows ordered by origin, then symbol; seed is -1."""
@@ -126,6 +173,7 @@ class Forecasts:
         banks: dict[tuple[int, int, str], list[Float64Array]] = {}
         for (fold, _, symbol), bank in self.residuals.items():
             banks.setdefault((fold, -1, symbol), []).append(bank)
+        validated = {(fold, -1, symbol): origins for (fold, _, symbol), origins in self.validated.items()}
         rows = mean.index
         return Forecasts(
             path=mean.to_numpy(dtype=np.float64),
@@ -135,6 +183,8 @@ class Forecasts:
             seed=np.full(len(mean), -1, dtype=np.int64),
             train_end=pd.DatetimeIndex(rows.get_level_values("train_end")),
             residuals={key: np.mean(parts, axis=0) for key, parts in banks.items()},
+            delay=self.delay,
+            validated=validated,
         )
 
     def sample(self, n: int, *, seed: int) -> Float64Array:
@@ -184,11 +234,52 @@ class Forecasts:
         codes, unique = keys.factorize()
         missing = [key for key in unique if key not in self.residuals]
         if missing:
-            raise DataError(
-                f"there are no validation residuals for (fold, seed, symbol) {missing[0]}",
-                why="the spread of a path comes from its fold's validation errors",
-                fix="train again, so that residuals.parquet is written",
-            )
+            raise missing_residuals(missing[0])
         return [
             (np.nonzero(codes == number)[0].astype(np.int64), self.residuals[key]) for number, key in enumerate(unique)
         ]
+
+    def _laid_out(self, index: pd.DatetimeIndex, columns: pd.Index) -> Paths:
+        """Put every row in its place on the axes of a market; there is one row per symbol and origin."""
+        row = index.get_indexer(self.origin)
+        column = pd.Index(list(map(str, columns)), dtype=object).get_indexer(pd.Index(self.symbol, dtype=object))
+        here = (row >= 0) & (column >= 0)
+        cell = row[here] * len(columns) + column[here]
+        size = len(index) * len(columns)
+        if len(cell) and np.bincount(cell).max() > 1:
+            raise ValueError("there are several forecasts of one symbol at one origin, from different folds")
+        returns = np.full((size, self.horizon), np.nan)
+        returns[cell] = self.path[here]
+        folds, ends = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
+        folds[cell] = self.fold[here]
+        ends[cell] = index.searchsorted(self.train_end[here], side="right") - 1
+        shape = (len(index), len(columns))
+        return Paths(
+            index=index,
+            columns=columns,
+            returns=returns.reshape(*shape, self.horizon),
+            folds=folds.reshape(shape),
+            train_ends=ends.reshape(shape),
+            banks={(fold, symbol): bank for (fold, seed, symbol), bank in self.residuals.items() if seed == -1},
+            delay=self.delay,
+        )
+
+    def _average(self, values: Float64Array) -> pd.DataFrame:
+        """Lay the mean over rows of the same origin and symbol out as an (origins, symbols) frame; NaN without any."""
+        row, origins, column, symbols = self._axes
+        cell, shape = row * len(symbols) + column, (len(origins), len(symbols))
+        count = np.bincount(cell, minlength=shape[0] * shape[1])
+        total = np.bincount(cell, weights=values, minlength=len(count))
+        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        return pd.DataFrame(mean.reshape(shape), index=origins, columns=symbols)
+
+    @cached_property
+    def _axes(self) -> tuple[IntArray, pd.Index, IntArray, pd.Index]:
+        """Position of each row among the sorted origins, those origins, and the same of symbols."""
+        row, origins = pd.factorize(self.origin, sort=True)
+        column, symbols = pd.factorize(self.symbol, sort=True)
+        return row, origins.rename(self.origin.name), column, pd.Index(symbols)
+
+    @cached_property
+    def _memory(self) -> _Memory:
+        return _Memory()

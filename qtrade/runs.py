@@ -118,7 +118,9 @@ class Run:
             raise DataError(f"{self.name} holds no forecasts of '{model}'", why="its training is not finished", fix=fix)
         try:
             return read_forecasts(
-                read_parquet(folder / "forecasts.parquet", fix=fix), read_parquet(folder / "residuals.parquet", fix=fix)
+                read_parquet(folder / "forecasts.parquet", fix=fix),
+                read_parquet(folder / "residuals.parquet", fix=fix),
+                delay=self.config.split.delay,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -312,18 +314,15 @@ def residual_frame(fold: int, replicate: int, symbols: Any, origins: pd.Index, r
     return pd.concat([keys, pd.DataFrame(residuals, columns=step_columns("r", residuals.shape[1]))], axis=1)
 
 
-def read_forecasts(frame: pd.DataFrame, residuals: pd.DataFrame) -> tuple[Forecasts, Float64Array]:
-    """Undo `forecast_frame` and `residual_frame`."""
+def read_forecasts(frame: pd.DataFrame, residuals: pd.DataFrame, *, delay: int = 0) -> tuple[Forecasts, Float64Array]:
+    """Undo `forecast_frame` and `residual_frame`; their paths start `delay` bars after the close of their origins."""
     if len(frame) == 0:
         raise ValueError("there are no rows")
     if frame.duplicated(["symbol", "origin", "fold", "seed"]).any():
         raise ValueError("rows repeat")
     horizon = sum(column.startswith("y_hat_") for column in frame.columns)
     errors = step_columns("r", horizon)
-    banks = {
-        _bank_key(key): bank[errors].to_numpy(dtype=np.float64)
-        for key, bank in residuals.groupby(["fold", "seed", "symbol"], sort=True)
-    }
+    banks = {_bank_key(key): bank for key, bank in residuals.groupby(["fold", "seed", "symbol"], sort=True)}
     forecasts = Forecasts(
         path=frame[step_columns("y_hat", horizon)].to_numpy(dtype=np.float64),
         symbol=frame["symbol"].to_numpy(dtype=object),
@@ -331,7 +330,9 @@ def read_forecasts(frame: pd.DataFrame, residuals: pd.DataFrame) -> tuple[Foreca
         fold=frame["fold"].to_numpy(dtype=np.int64),
         seed=frame["seed"].to_numpy(dtype=np.int64),
         train_end=pd.DatetimeIndex(frame["train_end"]),
-        residuals=banks,
+        residuals={key: bank[errors].to_numpy(dtype=np.float64) for key, bank in banks.items()},
+        delay=delay,
+        validated={key: pd.DatetimeIndex(bank["origin"]) for key, bank in banks.items()},
     )
     return forecasts, frame[step_columns("y", horizon)].to_numpy(dtype=np.float64)
 

@@ -1,32 +1,44 @@
 """The contract of a strategy file, and everything between that file and a frame of weights that can be trusted.
 
 A strategy file holds one public frozen dataclass: its fields are the parameters, its `weights` method decides.
-`strategies/forecast_sign.py` is the example to copy.
+`strategies/forecast_sign.py` is the example to copy, and `docs/strategies.md` the guide.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-import math
+import hashlib
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from qtrade.errors import IntegrityError, UsageError, nearest
+from qtrade.errors import UsageError, nearest
 from qtrade.forecasts import Forecasts
+from qtrade.strategy_spec import (
+    ParamValue,
+    SpecValue,
+    StrategySpec,
+    as_spec,
+    as_specs,
+    convert,
+    field_docs,
+    parse_spec,
+    spec_text,
+)
 from qtrade.types import BAR_FIELDS, Bars, Float64Array
 from qtrade.user_code import UserFile, check_table
 
-ParamValue = bool | int | float | str
-
 # Weights are sums and quotients of floats; what differs by less than this is the same.
-_TOLERANCE = 1e-9
+SAME_WEIGHT = 1e-9
 _COPY = "start from a copy of strategies/forecast_sign.py"
 
 
@@ -39,18 +51,25 @@ class Strategy(Protocol):
         Returns
         -------
         pandas.DataFrame
-            (T, S) on the index and symbols of `bars`; finite, in [-1, 1], negative for a short position, and at most
-            1 in absolute sum over the symbols of a bar: there is no leverage.
+            (T, S) on the index and symbols of `bars`; finite, negative for a short position, and at most 1 in absolute
+            sum over the symbols of a bar, or at most what ``backtest.leverage`` allows.
         """
+
+
+Argument: TypeAlias = "ParamValue | LoadedStrategy | tuple[LoadedStrategy, ...]"
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A field of a strategy: its name, its type as a user would write it, and its default."""
+    """A field of a strategy: its name, its type as a user would write it, its default as text or number, and its use.
+
+    `doc` is the text that stands below the field in its class, on one line; empty without one.
+    """
 
     name: str
     kind: str
     default: ParamValue
+    doc: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,12 +85,27 @@ class StrategyInfo:
 
 @dataclass(frozen=True)
 class LoadedStrategy:
-    """A strategy ready to decide, with every parameter's value and its file."""
+    """A strategy ready to decide.
+
+    Attributes
+    ----------
+    name
+        Its name, which is that of its file.
+    asked
+        The name or the path by which it was found.
+    file
+        Its file, as it was when it was loaded.
+    arguments
+        The value of every parameter; strategies among them are loaded, too.
+    instance
+        What its class made of them.
+    """
 
     name: str
-    params: Mapping[str, ParamValue]
-    instance: Strategy
+    asked: str
     file: UserFile
+    arguments: Mapping[str, Argument]
+    instance: Strategy
 
     @property
     def path(self) -> Path:
@@ -79,13 +113,76 @@ class LoadedStrategy:
         return self.file.path
 
     @property
+    def params(self) -> dict[str, ParamValue]:
+        """Every parameter's value; for strategies their `spec`, so that name and parameters tell strategies apart."""
+        said = self._spec.params.items()
+        return {name: spec_text(value) if isinstance(value, StrategySpec | tuple) else value for name, value in said}
+
+    @property
+    def spec(self) -> str:
+        """Text that `load_strategy` makes the same of: every parameter is in it, in alphabetical order."""
+        return str(self._spec)
+
+    @property
+    def _spec(self) -> StrategySpec:
+        return StrategySpec(self.asked, {name: _asked(value) for name, value in self.arguments.items()})
+
+    @property
+    def nested(self) -> tuple[LoadedStrategy, ...]:
+        """The strategies among its parameters."""
+        return tuple(part for value in self.arguments.values() for part in _parts(value))
+
+    @property
     def sha256(self) -> str:
-        """SHA-256 of the file."""
-        return self.file.sha256
+        """SHA-256 of the file; with strategies among the parameters, of their hashes after its own."""
+        if not self.nested:
+            return self.file.sha256
+        return hashlib.sha256("".join([self.file.sha256, *(part.sha256 for part in self.nested)]).encode()).hexdigest()
 
     def afresh(self) -> LoadedStrategy:
-        """Run the file again as it was when it was loaded, for a strategy that remembers nothing of this one."""
-        return _instantiate(_load_class(self.file), self.name, self.params, self.file)
+        """Run the files again as they were when they were loaded, for a strategy that remembers nothing of this one."""
+        again = {name: _afresh(value) for name, value in self.arguments.items()}
+        return _instantiate(_load_class(self.file), self.asked, self.file, again)
+
+    def weights(self, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
+        """Ask the strategy, and check that a finite (T, S) frame of `bars` is what it gives; see `decide` for limits.
+
+        A strategy among another one's parameters is asked like this, so that each is blamed for its own mistakes.
+
+        Raises
+        ------
+        UsageError
+            If it fails, or gives something else.
+        """
+        with self.file.blamed(f"strategy '{self.name}' failed while deciding"):
+            given = self.instance.weights(bars, forecasts)
+        what, fix = f"the weights of strategy '{self.name}'", f"correct 'weights' in {self.path}"
+        table = check_table(given, bars, what, fix=fix)
+        try:
+            values = table.to_numpy(dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{what} are not numbers", why=str(error), fix=fix) from error
+        _refuse(self, ~np.isfinite(values), values, bars, "is not a number: write 0 for no position", fix)
+        return pd.DataFrame(values, index=bars.index, columns=bars.close.columns)
+
+
+def nested(spec: str) -> Strategy:
+    """Name the default of a parameter that is a strategy: ``base: Strategy = nested("forecast_sign")``.
+
+    It stands for that strategy until `load_strategy` puts the strategy itself in its place.
+    """
+    return _Unloaded(spec)
+
+
+@dataclass(frozen=True)
+class _Unloaded:
+    """A strategy by its name."""
+
+    spec: str
+
+    def weights(self, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
+        """Refuse: nothing has looked for the file yet."""
+        raise UsageError(f"the strategy '{self.spec}' is not loaded", fix="make the outer one with load_strategy")
 
 
 def strategy_folders() -> tuple[Path, ...]:
@@ -111,52 +208,49 @@ def list_strategies(folders: Sequence[Path]) -> list[StrategyInfo]:
     return listed
 
 
-def load_strategy(name_or_path: str, params: Mapping[str, ParamValue], folders: Sequence[Path]) -> LoadedStrategy:
-    """Load a strategy by name from `folders`, or from a path, which is what holds a slash or ends in ``.py``.
+def strategy_parameters(name_or_path: str, folders: Sequence[Path]) -> tuple[Parameter, ...]:
+    """Describe the parameters of one strategy, in the order of its fields.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, or it is not a strategy.
+    """
+    file = UserFile.read(_find(name_or_path, folders))
+    return _parameters(_load_class(file), file)
+
+
+def load_strategy(spec: str, params: Mapping[str, ParamValue], folders: Sequence[Path]) -> LoadedStrategy:
+    """Load a strategy, and those among its parameters.
 
     Parameters
     ----------
-    name_or_path
-        ``forecast_sign`` or ``my/file.py``.
+    spec
+        A name to be looked up, or a path, which is what holds a slash or ends in ``.py``; parameters may follow in
+        brackets: ``forecast_sign``, ``my/file.py``, ``vol_target(base=path_momentum(step=12), target=0.1)``.
     params
-        Values by name: text, as typed after ``--set``, or typed, as read from TOML.
+        Values by name that go before those in `spec`: text, as typed after ``--set``, or typed, as read from TOML.
+        ``base.step`` is the parameter `step` of the strategy that is the parameter `base`, and ``of.0.step`` that of
+        the first of several.
     folders
         Where names are looked up, first match first; see `strategy_folders`.
 
     Raises
     ------
     UsageError
-        If there is no such file, the file is not a strategy, or a parameter is unknown or of the wrong type.
+        If there is no such file, a file is not a strategy, a parameter is unknown or of the wrong type, or a strategy
+        contains itself.
     """
-    path = Path(name_or_path)
-    if path.name == name_or_path and path.suffix != ".py":
-        known = _files(folders)
-        if name_or_path not in known:
-            raise UsageError(
-                f"there is no strategy '{name_or_path}'",
-                why=nearest(name_or_path, known),
-                fix="qtrade strategies lists them; a file of your own is given by its path, as in my/file.py",
-            )
-        path = known[name_or_path]
-    file = UserFile.read(path)
-    kind = _load_class(file)
-    fields = {parameter.name: parameter for parameter in _parameters(kind, file)}
-    for name in params:
-        if name not in fields:
-            why = nearest(name, fields) if fields else "it has none"
-            raise UsageError(f"strategy '{path.stem}' has no parameter '{name}'", why=why)
-    hints = typing.get_type_hints(kind)
-    values = {
-        name: _convert(params[name], hints[name], f"strategy '{path.stem}', parameter '{name}'")
-        if name in params
-        else parameter.default
-        for name, parameter in fields.items()
-    }
-    return _instantiate(kind, path.stem, values, file)
+    return _load(parse_spec(spec), params, folders, ())
 
 
-def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
+def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts, *, leverage: float = 1.0) -> pd.DataFrame:
     """Ask a strategy for its weights, and check them.
+
+    Parameters
+    ----------
+    leverage
+        Largest absolute sum of the weights of a bar.
 
     Returns
     -------
@@ -168,110 +262,54 @@ def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts) -> pd.Dat
     UsageError
         If the strategy fails, or its weights have the wrong shape, are not finite or exceed their limits.
     """
-    # Its own copies: a strategy that writes into its arguments must not change what it is judged by.
-    given = bars.rows(0, len(bars)), forecasts.where(np.ones(len(forecasts), dtype=np.bool_))
-    with strategy.file.blamed(f"strategy '{strategy.name}' failed while deciding"):
-        weights = strategy.instance.weights(*given)
+    weights = strategy.weights(_lent_bars(bars), _lent_forecasts(forecasts))
+    values = weights.to_numpy()
+    size, limit = np.abs(values), leverage + SAME_WEIGHT
+    fix = f"correct 'weights' in {strategy.path}, or allow more in backtest.leverage"
+    outside = f"lies outside [-{leverage:g}, {leverage:g}]"
+    _refuse(strategy, size > limit, values, bars, outside, fix)
+    total = size.sum(axis=1, keepdims=True) > limit
+    _refuse(strategy, total & (size > 0), values, bars, f"makes the bar's absolute sum exceed {leverage:g}", fix)
+    return weights
 
-    fix = f"correct 'weights' in {strategy.path}"
-    weights = check_table(weights, bars, f"the weights of strategy '{strategy.name}'", fix=fix)
-    try:
-        values = weights.to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
+
+def _refuse(
+    strategy: LoadedStrategy, bad: NDArray[np.bool_], values: Float64Array, bars: Bars, what: str, fix: str
+) -> None:
+    """Raise `UsageError` for the first of the weights that are `bad`."""
+    if bad.any():
+        row, column = (int(axis[0]) for axis in np.nonzero(bad))
         raise UsageError(
-            f"the weights of strategy '{strategy.name}' are not numbers", why=str(error), fix=fix
-        ) from error
-    for bad, what in (
-        (~np.isfinite(values), "is not a number: write 0 for no position"),
-        (np.abs(values) > 1 + _TOLERANCE, "lies outside [-1, 1]"),
-        (np.abs(values).sum(axis=1, keepdims=True) > 1 + _TOLERANCE, "makes the bar's absolute sum exceed 1"),
-    ):
-        if bad.any():
-            row, column = (int(axis[0]) for axis in np.nonzero(bad))
-            raise UsageError(
-                f"strategy '{strategy.name}': the weight {values[row, column]:g} of {bars.symbols[column]} "
-                f"at {bars.index[row]} {what}",
-                why=f"{int(bad.any(axis=1).sum())} of {len(bars)} bars are like this",
-                fix=fix,
-            )
-    return pd.DataFrame(values, index=bars.index, columns=bars.close.columns)
-
-
-def audit(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts, *, seed: int, cuts: int = 5) -> None:
-    """Check that a strategy sees no future: it must decide the same with the future removed, and with it made up.
-
-    Cuts are drawn from the bars that have a forecast, as most strategies stand idle elsewhere. Every decision is made
-    by a new instance from a new run of the file, and those that may not know the future come before those that see
-    it, the shortest past first, so that there is nothing yet to remember. `strategy` itself is not asked.
-
-    Two kinds of leak stay unseen: one that moves no weight at or before these cuts, and knowledge from outside the
-    arguments. The file runs with all the rights of the user, so nothing here hides prices that it reads from a file
-    or the network, or that an earlier decision of this process left there or in another module.
-
-    Raises
-    ------
-    IntegrityError
-        If such a weight moves, or if two identical calls differ.
-    UsageError
-        As `decide`.
-    """
-    candidates = np.nonzero(bars.index.isin(forecasts.origin))[0]
-    candidates = candidates[candidates < len(bars) - 1] if len(candidates) else np.arange(len(bars) - 1)
-    generator = np.random.default_rng(seed)
-    drawn = sorted(map(int, generator.permutation(candidates)[:cuts]))
-    blind = []
-    for what in ("removed", "changed"):
-        for cut in drawn:
-            when = f"the future of {bars.index[cut]} is {what}"
-            market = (
-                _without_future(bars, forecasts, cut)
-                if what == "removed"
-                else _with_made_up_future(bars, forecasts, cut, generator)
-            )
-            try:
-                blind.append((cut, when, decide(strategy.afresh(), *market)))
-            except UsageError as error:
-                decide(strategy.afresh(), bars, forecasts)  # fails here too unless it needs the future
-                raise UsageError(f"{error.what}, when {when}", why=error.why, fix=error.fix) from error
-    weights, again = (decide(strategy.afresh(), bars, forecasts) for _ in range(2))
-    _same(strategy, weights, again, "it is asked twice", "it is not deterministic")
-    for cut, when, partial in blind:
-        _same(strategy, weights[: cut + 1], partial[: cut + 1], when, "it looks ahead")
-
-
-def _same(strategy: LoadedStrategy, before: pd.DataFrame, after: pd.DataFrame, when: str, why: str) -> None:
-    old, new = before.to_numpy(dtype=np.float64), after.to_numpy(dtype=np.float64)
-    moved = np.abs(old - new) > _TOLERANCE
-    if moved.any():
-        row, column = (int(axis[0]) for axis in np.nonzero(moved))
-        symbol = list(map(str, before.columns))[column]
-        raise IntegrityError(
-            f"strategy '{strategy.name}': the weight of {symbol} at {before.index[row]} moves "
-            f"from {old[row, column]:g} to {new[row, column]:g} when {when}",
-            why=f"{why}, so a backtest of it means nothing",
-            fix=f"decide row t of {strategy.path} from rows up to t, and seed anything random",
+            f"strategy '{strategy.name}': the weight {values[row, column]:g} of {bars.symbols[column]} "
+            f"at {bars.index[row]} {what}",
+            why=f"{int(bad.any(axis=1).sum())} of {len(bars)} bars are like this",
+            fix=fix,
         )
 
 
-def _without_future(bars: Bars, forecasts: Forecasts, cut: int) -> tuple[Bars, Forecasts]:
-    """Keep what is known at the close of bar `cut`."""
-    known = forecasts.where(np.asarray(forecasts.origin <= bars.index[cut]))
-    folds = set(known.fold.tolist())
-    banks = {key: bank for key, bank in known.residuals.items() if key[0] in folds}
-    return bars.rows(0, cut + 1), dataclasses.replace(known, residuals=banks)
+# A strategy that writes into its arguments must not change what it is judged by: it is lent bars in frames of its own,
+# and forecasts that cannot be written into. The same forecasts are lent as the same object, which remembers what has
+# been worked out from them when a strategy is asked many times.
+_LENT: WeakKeyDictionary[Forecasts, Forecasts] = WeakKeyDictionary()
 
 
-def _with_made_up_future(
-    bars: Bars, forecasts: Forecasts, cut: int, generator: np.random.Generator
-) -> tuple[Bars, Forecasts]:
-    """Keep the shape, and replace bars and forecasts after bar `cut` by others that are as valid."""
-    later = (np.arange(len(bars)) > cut)[:, None]
-    factor = np.where(later, np.exp(generator.normal(0.0, 0.2, (len(bars), len(bars.symbols)))), 1.0)
-    path: Float64Array = forecasts.path.copy()
-    future = np.asarray(forecasts.origin > bars.index[cut])
-    path[future] = generator.normal(0.0, 0.05, path[future].shape)
-    made_up = {name: getattr(bars, name) * factor for name in BAR_FIELDS}
-    return dataclasses.replace(bars, **made_up), dataclasses.replace(forecasts, path=path)
+def _lent_bars(bars: Bars) -> Bars:
+    frames = {name: getattr(bars, name).copy(deep=False) for name in BAR_FIELDS}
+    for frame in frames.values():
+        frame.index, frame.columns = bars.index, bars.close.columns  # the very same, by which paths are remembered
+    return dataclasses.replace(bars, **frames)
+
+
+def _lent_forecasts(forecasts: Forecasts) -> Forecasts:
+    if forecasts not in _LENT:
+        lent = forecasts.where(np.ones(len(forecasts), dtype=np.bool_))
+        banks = {key: bank.copy() for key, bank in forecasts.residuals.items()}
+        origins = MappingProxyType(dict(forecasts.validated))
+        lent = dataclasses.replace(lent, residuals=MappingProxyType(banks), validated=origins)
+        for array in (lent.path, lent.symbol, lent.fold, lent.seed, *lent.residuals.values()):
+            array.setflags(write=False)
+        _LENT[forecasts] = lent
+    return _LENT[forecasts]
 
 
 def _files(folders: Sequence[Path]) -> dict[str, Path]:
@@ -282,6 +320,77 @@ def _files(folders: Sequence[Path]) -> dict[str, Path]:
             if not path.name.startswith("_"):
                 found.setdefault(path.stem, path)
     return found
+
+
+def _find(name_or_path: str, folders: Sequence[Path]) -> Path:
+    """Return the file of a strategy, which need not exist if it is given by its path."""
+    path = Path(name_or_path)
+    if path.name != name_or_path or path.suffix == ".py":
+        return path
+    known = _files(folders)
+    if name_or_path not in known:
+        raise UsageError(
+            f"there is no strategy '{name_or_path}'",
+            why=nearest(name_or_path, known),
+            fix="qtrade strategies lists them; a file of your own is given by its path, as in my/file.py",
+        )
+    return known[name_or_path]
+
+
+def _load(
+    spec: StrategySpec, params: Mapping[str, ParamValue], folders: Sequence[Path], above: tuple[object, ...]
+) -> LoadedStrategy:
+    """Load a strategy; `above` holds what those around it were asked for with."""
+    path = _find(spec.name, folders)
+    # Defaults are finite, and every level takes a name off dotted parameters: what never ends comes back to a request.
+    request = (path.resolve(), str(spec), dict(params))
+    if request in above:
+        raise UsageError(f"strategy '{path.stem}' contains itself", fix=f"name another one in {path}")
+    file = UserFile.read(path)
+    kind = _load_class(file)
+    fields = {parameter.name: parameter for parameter in _parameters(kind, file)}
+    given: dict[str, SpecValue] = {**spec.params, **{name: params[name] for name in params if "." not in name}}
+    deeper: dict[str, dict[str, ParamValue]] = {}
+    for name in params:
+        head, dot, rest = name.partition(".")
+        if dot:
+            deeper.setdefault(head, {})[rest] = params[name]
+    for name in (*given, *deeper):
+        if name not in fields:
+            why = nearest(name, fields) if fields else "it has none"
+            raise UsageError(f"strategy '{path.stem}' has no parameter '{name}'", why=why)
+    hints = typing.get_type_hints(kind)
+    arguments: dict[str, Argument] = {}
+    for name, parameter in fields.items():
+        where = f"strategy '{path.stem}', parameter '{name}'"
+        value, inner = given.get(name, parameter.default), deeper.get(name, {})
+        if hints[name] is Strategy:
+            arguments[name] = _load(as_spec(value, where), inner, folders, (*above, request))
+        elif hints[name] == tuple[Strategy, ...]:
+            specs = as_specs(value, where)
+            shares = _shares(inner, len(specs), where)
+            arguments[name] = tuple(
+                _load(one, share, folders, (*above, request)) for one, share in zip(specs, shares, strict=True)
+            )
+        elif inner:
+            raise UsageError(f"{where} is no strategy, so there is no '{name}.{next(iter(inner))}'")
+        else:
+            arguments[name] = convert(value, hints[name], where)
+    return _instantiate(kind, spec.name, file, arguments)
+
+
+def _shares(inner: Mapping[str, ParamValue], size: int, where: str) -> list[dict[str, ParamValue]]:
+    """Divide parameters such as ``0.step`` among the strategies of a list."""
+    shares: list[dict[str, ParamValue]] = [{} for _ in range(size)]
+    for name, value in inner.items():
+        number, _, rest = name.partition(".")
+        if not rest or number not in map(str, range(size)):
+            raise UsageError(
+                f"{where} is a list of {size} strategies, in which there is no '{name}'",
+                fix="count them from 0 and name a parameter, as in of.0.step=6",
+            )
+        shares[int(number)][rest] = value
+    return shares
 
 
 def _load_class(file: UserFile) -> type[Any]:
@@ -313,48 +422,65 @@ def _load_class(file: UserFile) -> type[Any]:
     return kind
 
 
-def _instantiate(kind: type[Any], name: str, values: Mapping[str, ParamValue], file: UserFile) -> LoadedStrategy:
+def _instantiate(kind: type[Any], asked: str, file: UserFile, arguments: Mapping[str, Argument]) -> LoadedStrategy:
+    name = file.path.stem
     with file.blamed(f"strategy '{name}' refused its parameters"):
-        instance = kind(**values)
-    return LoadedStrategy(name, values, instance, file)
+        instance = kind(**arguments)
+    return LoadedStrategy(name, asked, file, arguments, instance)
 
 
 def _parameters(kind: type[Any], file: UserFile) -> tuple[Parameter, ...]:
     """Fields of a strategy class, each with a type that can be read from text, and a default of that type."""
     with file.blamed(f"{file.path}: the parameter types cannot be understood"):
         hints = typing.get_type_hints(kind)
+    docs = field_docs(file.source, [base.__name__ for base in kind.__mro__])
     parameters = []
     for field in dataclasses.fields(kind):
         where, annotation = f"{file.path}: parameter '{field.name}'", hints[field.name]
-        if typing.get_origin(annotation) is not Literal and annotation not in (bool, int, float, str):
-            raise UsageError(f"{where} must be of type bool, int, float, str or Literal, not {field.type}")
+        of_text = typing.get_origin(annotation) is typing.Literal or annotation in (bool, int, float, str)
+        if not of_text and annotation is not Strategy and annotation != tuple[Strategy, ...]:
+            raise UsageError(
+                f"{where} must be of type bool, int, float, str, Literal, Strategy or tuple[Strategy, ...], "
+                f"not {field.type}"
+            )
         if field.default is dataclasses.MISSING:
             raise UsageError(f"{where} has no default", fix=f"write {field.name}: {field.type} = ...")
-        default = _convert(field.default, annotation, where)
-        written = annotation.__name__ if isinstance(annotation, type) else str(annotation).removeprefix("typing.")
-        parameters.append(Parameter(field.name, written, default))
+        default = convert(field.default, annotation, where) if of_text else _named(field.default, where)
+        parameters.append(Parameter(field.name, _written(annotation), default, docs.get(field.name, "")))
     return tuple(parameters)
 
 
-def _convert(value: ParamValue, annotation: Any, where: str) -> ParamValue:
-    """Read a value, typed or as text, as the type of its parameter."""
-    if typing.get_origin(annotation) is Literal:
-        options = {str(option): option for option in typing.get_args(annotation)}
-        if str(value) in options:
-            chosen: ParamValue = options[str(value)]
-            return chosen
-        raise UsageError(f"{where} cannot be '{value}'", why=nearest(str(value), options))
-    if annotation is str and isinstance(value, str):
+def _written(annotation: Any) -> str:
+    """Return the type of a parameter as a user would write it."""
+    if annotation == tuple[Strategy, ...]:
+        return "tuple[Strategy, ...]"
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).removeprefix("typing.")
+
+
+def _named(default: Any, where: str) -> str:
+    """Return the text that names the strategy, or the strategies, which are the default of a parameter."""
+    several = isinstance(default, tuple)
+    parts = default if several else (default,)
+    if not all(isinstance(part, _Unloaded) for part in parts):
+        raise UsageError(f"{where}: the default is no strategy", fix='write it as nested("forecast_sign")')
+    specs = tuple(parse_spec(part.spec) for part in parts)
+    return spec_text(specs if several else specs[0])
+
+
+def _parts(value: Argument) -> tuple[LoadedStrategy, ...]:
+    if isinstance(value, tuple):
         return value
-    if annotation is bool and str(value).lower() in ("true", "false"):
-        return str(value).lower() == "true"
-    # A bool is an int to Python, but not to whoever wrote `step = true`.
-    if not isinstance(value, bool):
-        try:
-            if annotation is int and not isinstance(value, float):
-                return int(value)
-            if annotation is float and math.isfinite(float(value)):
-                return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    raise UsageError(f"{where} must be of type {annotation.__name__}, not '{value}'")
+    return (value,) if isinstance(value, LoadedStrategy) else ()
+
+
+def _asked(value: Argument) -> SpecValue:
+    """Return a parameter's value as it stands in a spec."""
+    if isinstance(value, tuple):
+        return tuple(part._spec for part in value)
+    return value._spec if isinstance(value, LoadedStrategy) else value
+
+
+def _afresh(value: Argument) -> Argument:
+    if isinstance(value, tuple):
+        return tuple(part.afresh() for part in value)
+    return value.afresh() if isinstance(value, LoadedStrategy) else value

@@ -23,8 +23,7 @@ class ForecastSign:
 
     def weights(self, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
         """Return 1/S, 0 or -1/S for each symbol; a bar without a forecast is flat."""
-        step = self.step or forecasts.horizon
-        expected = forecasts.expected(step).reindex(index=bars.index, columns=bars.symbols)
+        expected = forecasts.on(bars).expected(self.step)
         direction = (expected > self.threshold).astype(float)
         if not self.long_only:
             direction -= (expected < -self.threshold).astype(float)

@@ -24,8 +24,7 @@ class PathMomentum:
 
     def weights(self, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
         """Return 1/S, 0 or -1/S for each symbol; a bar without a forecast is flat."""
-        step = self.step or forecasts.horizon
-        expected = forecasts.expected(step).reindex(index=bars.index, columns=bars.symbols)
+        expected, step = forecasts.on(bars).expected(self.step), self.step or forecasts.horizon
         hurdle = self.cost_bps * 1e-4 * self.multiple
         strong = expected.where(expected.abs() > hurdle)
         # The forecast must still point the way of the last strong one; once it does not, the position ends for good.

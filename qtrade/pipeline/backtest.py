@@ -2,22 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from qtrade.backtest.costs import BacktestConfig, RuinError
-from qtrade.backtest.engine import simulate
-from qtrade.backtest.metrics import metrics
+from qtrade.backtest.bootstrap import sharpe_interval
+from qtrade.backtest.comparison import Comparison, compare
+from qtrade.backtest.costs import BacktestConfig
+from qtrade.backtest.curves import cost_curve, delay_curve
+from qtrade.backtest.metrics import metrics, relative, sharpe_ratio
+from qtrade.backtest.statistics import deflated_sharpe, min_track_record, probabilistic_sharpe
+from qtrade.backtest.tables import by_month, by_regime, by_year, deepest_drawdowns
 from qtrade.config import RunConfig, Scalar
 from qtrade.errors import PartialError
+from qtrade.evaluation.plain import plain
 from qtrade.files import write_json, write_parquet
-from qtrade.pipeline.replay import backtest_name, tested_bars
+from qtrade.ledger import Trial, Tried
+from qtrade.pipeline.replay import backtest_name
+from qtrade.pipeline.venue import Venue, ledger_of, open_venue
 from qtrade.progress import Progress
 from qtrade.runs import Run, check_run
-from qtrade.strategy import LoadedStrategy, audit, decide, load_strategy, strategy_folders
-from qtrade.types import BacktestResult
+from qtrade.strategy import LoadedStrategy, load_strategy, strategy_folders
+from qtrade.types import BacktestResult, Float64Array
+
+KNOWN_REGIMES = 2
+"""Regimes that must have been seen before a table of them says anything."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """One strategy's backtest.
+
+    Attributes
+    ----------
+    folder
+        Where it is saved.
+    told
+        What ``metrics.json`` in it says.
+    luck
+        What the trials so far leave of its Sharpe ratio; see `luck_of`.
+    net
+        (T,) net returns per bar.
+    """
+
+    folder: Path
+    told: Mapping[str, Any]
+    luck: Mapping[str, Any]
+    net: Float64Array
+
+    @property
+    def name(self) -> str:
+        """The strategy as it can be typed again."""
+        return str(self.told["spec"])
 
 
 def backtest_run(
@@ -25,82 +67,170 @@ def backtest_run(
     *,
     progress: Progress,
     config: RunConfig | None = None,
-    strategies: Mapping[str, Mapping[str, Scalar]] | None = None,
-) -> list[Path]:
+    strategies: Sequence[LoadedStrategy] | None = None,
+) -> list[Tested]:
     """Backtest strategies on the forecasts of a run, with buy-and-hold over the same bars beside each.
 
-    Every strategy passes the look-ahead audit before it is simulated.
+    Every strategy passes the look-ahead audit before it is simulated, and enters the ledger.
 
     Parameters
     ----------
     config
         Where account and strategies are taken from, unless the run's own configuration will do.
     strategies
-        Names or paths, each with its parameters, in place of the configured ones.
-
-    Returns
-    -------
-    list of Path
-        The folder of each backtest.
+        In place of the configured ones.
 
     Raises
     ------
     PartialError
-        If a strategy ruined its account; the others are simulated and saved.
+        If a strategy ruined its account; all are simulated, recorded and saved before that.
     """
     check_run(run)
     config = config or run.config
-    loaded = load_strategies(config.strategies if strategies is None else strategies)
-    bars = run.bars
-    forecasts = run.forecasts(config.model)[0].seed_mean()
-    span = tested_bars(bars, forecasts, config.backtest.delay)
-    hold = load_strategy("buy_and_hold", {}, strategy_folders())
-    benchmark = simulate(span, decide(hold, span, forecasts), config.backtest)
+    loaded = load_strategies(config.strategies) if strategies is None else list(strategies)
+    venue, ledger = open_venue(run, config), ledger_of(run)
+    ledger.tried(venue.market)  # one that cannot be used is met before anything is computed
     progress.start("backtest", len(loaded))
-    folders, ruined = [], dict[str, RuinError]()
+    saved: list[tuple[Path, dict[str, Any], BacktestResult]] = []
     for strategy in loaded:
-        audit(strategy, bars, forecasts, seed=config.seed)
-        weights = decide(strategy, bars, forecasts).loc[span.index]
-        try:
-            result = simulate(span, weights, config.backtest)
-        except RuinError as error:
-            ruined[strategy.name] = error
-            progress.advance(1, f"{strategy.name}: ruined")
-            continue
-        folders.append(_save_backtest(run, strategy, config.backtest, result, benchmark, bars.periods_per_year))
-        progress.advance(1, strategy.name)
+        weights = venue.decide(strategy)
+        result = venue.trade(weights)
+        told = describe(strategy, venue, weights, result)
+        saved.append((_save(run, strategy, venue, result, told), told, result))
+        ledger.add([_trial(run, strategy, venue, result)])
+        progress.advance(1, f"{strategy.name}: ruined" if result.ruined is not None else strategy.name)
+    tried = ledger.tried(venue.market)
+    tested = [
+        Tested(folder, told, luck_of(result.net, venue.span.periods_per_year, tried), result.net.to_numpy(np.float64))
+        for folder, told, result in saved
+    ]
+    ruined = [(told["spec"], result) for _, told, result in saved if result.ruined is not None]
     if ruined:
-        first = next(iter(ruined.values()))
-        raise PartialError(
-            "; ".join(f"{name}: {error.what}" for name, error in ruined.items()), why=first.why, fix=first.fix
+        raise RuinedError(ruined, tested)
+    return tested
+
+
+class RuinedError(PartialError):
+    """Some strategies lost all there was. `tested` holds every backtest, theirs included."""
+
+    def __init__(self, ruined: Sequence[tuple[str, BacktestResult]], tested: list[Tested]) -> None:
+        names = "; ".join(
+            f"{name}: the account is ruined, it is worth {result.equity.iloc[-1]:,.2f} at {result.ruined}"
+            for name, result in ruined
         )
-    return folders
+        super().__init__(
+            names,
+            why="a position lost more than there was; from then on the account stands still",
+            fix="use smaller weights or less leverage, or a strategy that is never short; the backtests are saved",
+        )
+        self.tested = tested
 
 
 def load_strategies(chosen: Mapping[str, Mapping[str, Scalar]]) -> list[LoadedStrategy]:
-    """Load strategies by name or path; a wrong one is found here, before anything is computed for it."""
+    """Load strategies by name, path or spec; a wrong one is found here, before anything is computed for it."""
     return [load_strategy(name, params, strategy_folders()) for name, params in chosen.items()]
 
 
-def _save_backtest(
-    run: Run,
-    strategy: LoadedStrategy,
-    account: BacktestConfig,
-    result: BacktestResult,
-    benchmark: BacktestResult,
-    periods_per_year: float,
-) -> Path:
+def compare_tested(tested: Sequence[Tested], venue_hold: pd.Series, periods_per_year: float, seed: int) -> Comparison:
+    """Compare backtests of one venue with buy-and-hold: SPA and StepM (see `qtrade.backtest.comparison`)."""
+    hold = venue_hold.to_numpy(dtype=np.float64)
+    return compare({one.name: one.net for one in tested}, hold, periods_per_year, seed=seed)
+
+
+def describe(strategy: LoadedStrategy, venue: Venue, weights: pd.DataFrame, result: BacktestResult) -> dict[str, Any]:
+    """Say everything about a backtest that follows from it alone, as plain values with units in their names."""
+    bars, account, periods = venue.span, venue.account, venue.span.periods_per_year
+    net, hold = (one.net.to_numpy(dtype=np.float64) for one in (result, venue.hold))
+    low, high = sharpe_interval(net, periods, seed=venue.seed)
+    told: dict[str, Any] = {
+        "strategy": strategy.name,
+        "spec": strategy.spec,
+        **identity(strategy, account),
+        "engine": result.engine,
+        "forecast_covered_share": venue.covered,
+        "ruined": None if result.ruined is None else str(result.ruined),
+        "metrics": metrics(result, periods).to_dict(),
+        "buy_and_hold": metrics(venue.hold, periods).to_dict(),
+        "sharpe_bootstrap_low95": plain(low),
+        "sharpe_bootstrap_high95": plain(high),
+        "against_buy_and_hold": relative(net, hold, periods).to_dict(),
+        "years": _records(by_year(result, periods)),
+        "months": _records(by_month(result)),
+        "regimes": [],
+        "drawdowns": _records(deepest_drawdowns(result)),
+        "cost_curve": [point.to_dict() for point in cost_curve(bars, weights, account, venue.exits)],
+        "delay_curve": [point.to_dict() for point in delay_curve(bars, weights, account, venue.exits, seed=venue.seed)],
+    }
+    if venue.regimes.nunique() >= KNOWN_REGIMES:
+        told["regimes"] = _records(by_regime(result, venue.regimes, periods))
+    return told
+
+
+def luck_of(net: pd.Series, periods_per_year: float, tried: Tried) -> dict[str, float | int | None]:
+    """Judge a Sharpe ratio by how many were tried until it was found.
+
+    Parameters
+    ----------
+    net
+        (T,) net returns per bar.
+    tried
+        Trials on the same market; see `Ledger.tried`.
+    """
+    returns = net.to_numpy(dtype=np.float64)
+    dsr = deflated_sharpe(returns, trials=max(1, tried.trials), variance=luck_variance(tried, len(returns)))
+    record = min_track_record(returns) / periods_per_year
+    return {
+        "trials": tried.trials,
+        "psr_probability": plain(probabilistic_sharpe(returns)),
+        "dsr_probability": plain(dsr),
+        "min_track_record_years": plain(record),
+    }
+
+
+def luck_variance(tried: Tried, bars: int) -> float:
+    """Variance of the Sharpe ratios per bar of useless trials.
+
+    Trials that resemble one another lie close together, and many of them would make the luckiest look ordinary. So it
+    is never less than what chance alone scatters a Sharpe ratio of zero by.
+    """
+    return max(tried.variance or 0.0, 1 / max(1, bars - 1))
+
+
+def identity(strategy: LoadedStrategy, account: BacktestConfig) -> dict[str, Any]:
+    """Tell one backtest of a run from others: by its parameters, the hash of its files, and the account."""
+    return {"params": dict(strategy.params), "source": strategy.sha256, "account": account.model_dump(mode="json")}
+
+
+def _trial(run: Run, strategy: LoadedStrategy, venue: Venue, result: BacktestResult) -> Trial:
+    ratio = sharpe_ratio(result.net.to_numpy(dtype=np.float64), 1.0)[0]
+    return Trial(
+        market=venue.market,
+        bars=len(venue.span),
+        snapshot=run.manifest["facts"]["data"],
+        run=run.name,
+        forecasts=run.manifest["forecast_hash"],
+        kind="backtest",
+        strategy=strategy.spec,
+        source=strategy.sha256,
+        account=json.dumps(venue.account.model_dump(mode="json"), sort_keys=True),
+        sharpe=ratio if math.isfinite(ratio) else None,
+        returns=result.net,
+    )
+
+
+def _save(run: Run, strategy: LoadedStrategy, venue: Venue, result: BacktestResult, told: Mapping[str, Any]) -> Path:
     """Write one backtest; its folder's name tells strategy, parameters and account apart."""
-    params, told = dict(strategy.params), account.model_dump(mode="json")
-    described = {"params": params, "source": strategy.sha256, "account": told}
-    folder = run.folder / "backtests" / backtest_name(strategy.name, params, strategy.sha256, told)
+    folder = run.folder / "backtests" / backtest_name(strategy.name, **identity(strategy, venue.account))
     write_parquet(folder / "weights.parquet", pd.concat({"decided": result.decided, "held": result.held}, axis=1))
     write_parquet(folder / "trades.parquet", result.trades)
-    series = {"gross": result.gross, "cost": result.cost, "net": result.net, "equity": result.equity}
-    write_parquet(folder / "equity.parquet", pd.DataFrame({**series, "buy_and_hold": benchmark.equity}))
-    measured = {
-        "metrics": metrics(result, periods_per_year).to_dict(),
-        "buy_and_hold": metrics(benchmark, periods_per_year).to_dict(),
-    }
-    write_json(folder / "metrics.json", {"strategy": strategy.name, **described, **measured})
+    series = {"gross": result.gross, "cost": result.cost, "net": result.net, "financing": result.financing}
+    hold = {"buy_and_hold": venue.hold.equity, "buy_and_hold_net": venue.hold.net}
+    write_parquet(folder / "equity.parquet", pd.DataFrame({**series, "equity": result.equity, **hold}))
+    write_json(folder / "metrics.json", dict(told))
     return folder
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Lay a table out as JSON: a dict per row, its label included, with None for what is undefined."""
+    rows: list[dict[str, Any]] = json.loads(table.reset_index().to_json(orient="records", date_format="iso"))
+    return rows

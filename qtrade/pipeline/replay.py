@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qtrade.backtest.costs import BacktestConfig, RuinError
 from qtrade.backtest.engine import simulate
 from qtrade.backtest.metrics import metrics
 from qtrade.config import RunConfig
 from qtrade.errors import DataError, UsageError
 from qtrade.files import read_json, read_parquet
 from qtrade.forecasts import Forecasts
+from qtrade.pipeline.venue import Venue, make_venue
 from qtrade.runs import Run
-from qtrade.strategy import audit, decide, load_strategy, strategy_folders
+from qtrade.strategy import load_strategy, strategy_folders
 from qtrade.types import BacktestResult, Bars
 
 # Numbers whose definition does not change from one version to the next.
@@ -70,8 +70,8 @@ def replay(run: Run, bars: Bars, forecasts: Forecasts, config: RunConfig) -> lis
     bars, forecasts
         All bars of the run, and the seed-mean forecasts that were traded.
     """
-    account = config.backtest
-    described = account.model_dump(mode="json")
+    described = config.backtest.model_dump(mode="json")
+    venue = make_venue(bars, forecasts, config)
     found = []
     # In the order of their names: a copy of the folder, with other times, must be judged alike.
     for path in sorted(run.folder.glob("backtests/*/metrics.json")):
@@ -82,9 +82,8 @@ def replay(run: Run, bars: Bars, forecasts: Forecasts, config: RunConfig) -> lis
                 problem = f"The backtest in {path.parent.name} was altered: its account, parameters or file are others."
                 found.append(Replayed(name, params, source, None, None, problem, False, {}))
             elif told["account"] == described:
-                decisions = _decide_again(name, params, source, config, bars, forecasts)
-                span = tested_bars(bars, forecasts, account.delay)
-                found.append(_replay(told, path.parent, span, account, decisions))
+                decisions = _decide_again(told["spec"], source, venue)
+                found.append(_replay(told, path.parent, venue, decisions))
         except (DataError, KeyError, TypeError):
             continue
     return found
@@ -96,9 +95,7 @@ def backtest_name(name: str, params: Mapping[str, Any], source: str, account: Ma
     return f"{name}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
-def _decide_again(
-    name: str, params: Mapping[str, Any], source: str, config: RunConfig, bars: Bars, forecasts: Forecasts
-) -> pd.DataFrame | None:
+def _decide_again(spec: str, source: str, venue: Venue) -> pd.DataFrame | None:
     """Ask a strategy again, after its audit; None where its file is gone or is another one by now.
 
     Raises
@@ -106,21 +103,15 @@ def _decide_again(
     IntegrityError
         If the strategy looks ahead.
     """
-    places = [place for place in config.strategies if Path(place).stem == name] or [name]
     try:
-        strategy = load_strategy(places[0], params, strategy_folders())
-        if strategy.sha256 != source:
-            return None
-        audit(strategy, bars, forecasts, seed=config.seed)
-        return decide(strategy, bars, forecasts)
+        strategy = load_strategy(spec, {}, strategy_folders())
+        return venue.decide(strategy) if strategy.sha256 == source else None
     except UsageError:
         return None
 
 
-def _replay(
-    told: Mapping[str, Any], folder: Path, bars: Bars, account: BacktestConfig, decisions: pd.DataFrame | None
-) -> Replayed:
-    name = told["strategy"]
+def _replay(told: Mapping[str, Any], folder: Path, venue: Venue, decisions: pd.DataFrame | None) -> Replayed:
+    name, bars, account = told["strategy"], venue.span, venue.account
     decided = pd.DataFrame(read_parquet(folder / "weights.parquet", fix="")["decided"])
     saved = read_parquet(folder / "equity.parquet", fix="")["equity"]
 
@@ -133,29 +124,26 @@ def _replay(
     if not np.isfinite(decided.to_numpy(dtype=np.float64)).all():
         return refused(f"The backtest of '{name}' holds decisions that are no numbers.")
     if decisions is not None:
-        again = decisions.loc[bars.index].to_numpy(dtype=np.float64)
+        again = decisions.to_numpy(dtype=np.float64)
         moved = np.abs(again - decided.to_numpy(dtype=np.float64)).max(axis=1) > _SAME_WEIGHT
         if moved.any():
             stamp = bars.index[int(moved.argmax())]
             return refused(f"The backtest of '{name}' holds other decisions than its strategy makes, from {stamp} on.")
-    try:
-        result = simulate(bars, decided, account)
-    except RuinError as error:
-        return refused(f"The account of '{name}' is not what its decisions make: {error.what}.")
+    result = venue.trade(decided)
     if not np.allclose(saved.to_numpy(), result.equity.to_numpy(), rtol=1e-9):
         first = int(np.argmax(~np.isclose(saved.to_numpy(), result.equity.to_numpy(), rtol=1e-9)))
         return refused(
             f"The account of '{name}' is not what its decisions make when they are filled {account.delay} "
-            f"bar{'s' if account.delay > 1 else ''} later at the open: it differs from {bars.index[first]} on."
+            f"bar{'s' if account.delay != 1 else ''} later at the {account.fill}: it differs from "
+            f"{bars.index[first]} on."
         )
     measured = metrics(result, bars.periods_per_year).to_dict()
     for figure in _CLAIMS:
         if not _same(measured[figure], told["metrics"][figure]):
             return refused(f"The backtest of '{name}' claims another {figure} than its account shows.")
     later = account.model_copy(update={"delay": account.delay + 1})
-    try:
-        delayed = simulate(bars, decided, later) if later.delay < len(bars) else None
-    except RuinError:
+    delayed = simulate(bars, decided, later, venue.exits) if later.delay < len(bars) else None
+    if delayed is not None and delayed.ruined is not None:
         delayed = None
     numbers = {"metrics": measured, "buy_and_hold": told["buy_and_hold"]}
     return Replayed(name, told["params"], told["source"], result, delayed, "", decisions is not None, numbers)
@@ -165,9 +153,3 @@ def _same(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return one is other
     return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
-
-
-def tested_bars(bars: Bars, forecasts: Forecasts, delay: int) -> Bars:
-    """From the first origin to the bar on which the last decision is filled."""
-    first, last = bars.index.get_indexer(pd.DatetimeIndex([forecasts.origin.min(), forecasts.origin.max()]))
-    return bars.rows(int(first), min(int(last) + delay + 1, len(bars)))

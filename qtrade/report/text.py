@@ -123,28 +123,31 @@ METRICS: Mapping[str, tuple[str, Kind]] = {
     "turnover_per_year": ("Turnover per year, times equity", "ratio"),
     "trades": ("Fills", "count"),
     "paid_cost_bps": ("Cost paid per trade, bp", "ratio"),
-    "breakeven_cost_bps": ("Cost that would eat the gross profit, bp", "ratio"),
+    "breakeven_cost_bps": ("Cost per trade that would eat the profit, bp", "ratio"),
     "hit_rate": ("Bars that gained, of those that moved", "percent"),
     "bars": ("Bars", "count"),
     "years": ("Years", "ratio"),
 }
-# Shown inside the Sharpe ratio's own cell, never apart from it.
-_WITHIN = ("sharpe_se", "sharpe_low", "sharpe_high")
+# Shown inside the cell of the number they belong to, never apart from it.
+_INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("sharpe", "beta", "alpha_annual")}
+_WITHIN = ("sharpe_se", "information_ratio_se", *(bound for bounds in _INTERVALS.values() for bound in bounds))
 
 
 def metric_cell(metrics: Mapping[str, float | None], key: str) -> Cell:
     """Write one number of a backtest.
 
-    A Sharpe ratio carries its 95% interval with it. A strategy that turns over less than once a year has no break-even
-    cost.
+    A Sharpe ratio, a beta and an alpha carry their 95% interval with them. A strategy that turns over less than once a
+    year has no break-even cost.
     """
     _, kind = METRICS.get(key, (key, "plain"))
     if key == "breakeven_cost_bps" and (turnover := metrics.get("turnover_per_year")) is not None and turnover < 1:
         # Years of gains divided by next to no trades: a huge number that says nothing about costs.
         return Cell(UNKNOWN, "hardly trades")
-    text = number(metrics.get(key), kind, 1 if kind in ("percent", "signed_percent") else 2)
-    if key == "sharpe" and text != UNKNOWN:
-        return Cell(text, interval(metrics.get("sharpe_low"), metrics.get("sharpe_high"), "ratio"))
+    digits = 1 if kind in ("percent", "signed_percent") else 2
+    text = number(metrics.get(key), kind, digits)
+    if key in _INTERVALS and text != UNKNOWN:
+        low, high = _INTERVALS[key]
+        return Cell(text, interval(metrics.get(low), metrics.get(high), kind, digits))
     return Cell(text)
 
 

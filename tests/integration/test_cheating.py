@@ -20,8 +20,9 @@ from qtrade.backtest.metrics import metrics
 from qtrade.errors import IntegrityError
 from qtrade.features.scaler import Scaler
 from qtrade.files import sha256
-from qtrade.pipeline import fitting, replay, train
+from qtrade.pipeline import fitting, train
 from qtrade.pipeline.market import derive, folds_of
+from qtrade.pipeline.venue import open_venue
 from qtrade.report import page
 from qtrade.runs import Run, step_columns
 from qtrade.types import Bars, Fold
@@ -356,7 +357,7 @@ def filled_at_the_close(bars: Bars) -> Bars:
 def test_a_backtest_filled_at_the_signals_close_is_named(run: Run, qtrade: Program) -> None:
     (folder,) = run.folder.glob("backtests/forecast_sign-*")
     config = run.config.backtest
-    bars = replay.tested_bars(run.bars, run.forecasts("ridge")[0], config.delay)
+    bars = open_venue(run, run.config).span
     weights = pd.DataFrame(pd.read_parquet(folder / "weights.parquet")["decided"])
     cheated = simulate(filled_at_the_close(bars), weights, config)
     honest = simulate(bars, weights, config)
@@ -400,8 +401,7 @@ def test_decisions_that_nobody_could_have_traded_are_named(
 
 def test_decisions_that_knew_are_named_though_their_account_is_right(run: Run, qtrade: Program) -> None:
     (folder,) = run.folder.glob("backtests/path_momentum-*")
-    forecasts = run.forecasts("ridge")[0].seed_mean()
-    bars = replay.tested_bars(run.bars, forecasts, run.config.backtest.delay)
+    bars = open_venue(run, run.config).span
     ahead = (bars.open.shift(-2) > bars.open.shift(-1)).astype(float)
     knowing = simulate(bars, ahead, run.config.backtest)
     told = pd.read_parquet(folder / "weights.parquet")

@@ -141,7 +141,7 @@ def test_the_plan_sizes_as_vectorbt_does_where_vectorbt_can(case: Case) -> None:
     planned = plan(prices, weights.to_numpy(), None, config, bars.periods_per_year)
     row, column = np.nonzero(np.isfinite(planned.size[0]))
     by_place = result.trades.assign(column=[bars.symbols.index(name) for name in result.trades["symbol"]])
-    by_place = by_place.assign(row=bars.index.get_indexer(by_place["bar"])).sort_values(["row", "column"])
+    by_place = by_place.assign(row=bars.index.get_indexer(pd.DatetimeIndex(by_place["bar"]))).sort_values(["row", "column"])
     assert by_place["row"].tolist() == row.tolist()
     assert by_place["column"].tolist() == column.tolist()
     np.testing.assert_allclose(by_place["size"], planned.size[0][row, column], rtol=1e-7)

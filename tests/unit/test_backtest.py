@@ -16,7 +16,7 @@ from qtrade.backtest import engine
 from qtrade.backtest.costs import BacktestConfig, CostConfig
 from qtrade.backtest.engine import simulate
 from qtrade.backtest.exits import Exits
-from qtrade.backtest.planner import STOP
+from qtrade.backtest.planner import STOP, plan
 from qtrade.backtest.reference import simulate_by_hand
 from qtrade.errors import IntegrityError, UsageError
 from qtrade.types import Bars
@@ -302,10 +302,8 @@ def test_gate_stops_a_plan_that_vectorbt_does_not_fill(monkeypatch: pytest.Monke
 
 
 def test_gate_stops_an_exit_outside_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = engine.plan
-
     def elsewhere(*arguments: Any) -> Any:
-        made = original(*arguments)
+        made = plan(*arguments)
         return replace(made, price=np.where(made.reason == STOP, made.price * 2, made.price))
 
     monkeypatch.setattr(engine, "plan", elsewhere)

@@ -9,9 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from qtrade.backtest.metrics import metrics, sharpe_ratio
+from qtrade.backtest.metrics import drawdowns, metrics, relative, sharpe_ratio, turnover
 from qtrade.types import BacktestResult
 
 
@@ -21,15 +24,17 @@ def make_result(
     fills: list[tuple[int, float, float]] | None = None,
     held: float = 0.0,
     start: float = 1000.0,
+    financing: list[float] | None = None,
+    paid: float = 0.0,
 ) -> BacktestResult:
-    """A result with the given returns; fills are (bar, units, price)."""
+    """A result with the given returns; fills are (bar, units, price), and each pays `paid` in fees and in slippage."""
     index = pd.date_range("2024-01-01", periods=len(gross), tz="UTC")
     first = pd.Series(gross, index=index, dtype=float)
     second = pd.Series(cost or [0.0] * len(gross), index=index, dtype=float)
     net = first - second
     trades = pd.DataFrame(
-        [(index[bar], "A", size, price, 0.0, 0.0) for bar, size, price in fills or []],
-        columns=["bar", "symbol", "size", "price", "fees", "slippage"],
+        [(index[bar], "A", size, price, paid, paid, index[bar - 1], "decision") for bar, size, price in fills or []],
+        columns=["bar", "symbol", "size", "price", "fees", "slippage", "decided", "reason"],
     )
     weights = pd.DataFrame(held, index=index, columns=["A"])
     return BacktestResult(
@@ -38,8 +43,10 @@ def make_result(
         gross=first,
         cost=second,
         net=net,
+        financing=pd.Series(financing or [0.0] * len(gross), index=index, dtype=float),
         equity=start * (1 + net).cumprod(),
         trades=trades,
+        engine="reference",
     )
 
 
@@ -135,6 +142,15 @@ def test_what_is_undefined_is_null_in_json() -> None:
         "sharpe_se",
         "sharpe_low",
         "sharpe_high",
+        "sortino",
+        "calmar",
+        "profit_factor",
+        "skew",
+        "kurtosis",
+        "value_at_risk_5",
+        "expected_shortfall_5",
+        "average_holding_bars",
+        "cost_per_fill",
         "breakeven_cost_bps",
         "paid_cost_bps",
         "hit_rate",
@@ -165,3 +181,143 @@ def test_several_fills_of_a_bar_add_up() -> None:
 
 def test_a_gain_that_its_cost_ate_is_no_hit() -> None:
     assert metrics(make_result([0.0, 0.01, 0.02], [0.0, 0.02, 0.01]), 2).hit_rate == 0.5
+
+
+def test_downside_numbers_by_hand() -> None:
+    # Net returns 0.1, -0.2, 0.1, -0.1: losses -0.2 and -0.1, gains of 0.2 in all.
+    found = metrics(make_result([0.1, -0.2, 0.1, -0.1]), periods_per_year=4)
+    assert found.sortino == pytest.approx(-0.1 / 4 / math.sqrt((0.04 + 0.01) / 4) * math.sqrt(4))
+    assert found.profit_factor == pytest.approx(0.2 / 0.3)
+    assert found.worst_bar == pytest.approx(-0.2)
+    # 1.1, 0.88, 0.968, 0.8712: one year, from 1.1 down to 0.8712.
+    assert found.cagr == pytest.approx(-0.1288)
+    assert found.max_drawdown == pytest.approx(1 - 0.8712 / 1.1)
+    assert found.calmar == pytest.approx(-0.1288 / (1 - 0.8712 / 1.1))
+
+
+def test_skew_and_kurtosis_are_the_moments() -> None:
+    returns = -np.random.default_rng(4).lognormal(0, 0.5, 400) * 0.01
+    found = metrics(make_result(returns.tolist()), 252)
+    assert found.skew == pytest.approx(stats.skew(returns), rel=1e-9)
+    assert found.kurtosis == pytest.approx(stats.kurtosis(returns, fisher=False), rel=1e-9)
+
+
+def test_the_tail_is_the_worst_bar_in_twenty() -> None:
+    # Of 50 bars the worst two and a half: losses 0.50, 0.49, and half of 0.48.
+    returns = [-share / 100 for share in range(1, 51)]
+    found = metrics(make_result(returns), 252)
+    assert found.value_at_risk_5 == pytest.approx(0.48)
+    assert found.expected_shortfall_5 == pytest.approx((0.50 + 0.49 + 0.48 / 2) / 2.5)
+    # Of 20 the worst one, and of 19 none.
+    assert metrics(make_result(returns[:20]), 252).value_at_risk_5 == pytest.approx(0.20)
+    assert metrics(make_result(returns[:20]), 252).expected_shortfall_5 == pytest.approx(0.20)
+    assert math.isnan(metrics(make_result(returns[:19]), 252).value_at_risk_5)
+    # Bars that gained, even the worst of them, are negative losses.
+    assert metrics(make_result([0.01 * bar for bar in range(1, 41)]), 252).value_at_risk_5 == pytest.approx(-0.02)
+
+
+def test_financing_is_no_cost_of_fills() -> None:
+    # Gross 0.05 in all, of which holding takes 0.01 and fills 0.02, on a turnover of 1.
+    result = make_result(
+        [0.0, 0.03, 0.02], [0.02, 0.0, 0.01], fills=[(0, 10, 100.0)], financing=[0.0, 0.0, 0.01], paid=10.0
+    )
+    found = metrics(result, 3)
+    assert found.cost_annual == pytest.approx(0.03)
+    assert found.financing_annual == pytest.approx(0.01)
+    assert found.breakeven_cost_bps == pytest.approx(0.04 * 1e4)
+    assert found.paid_cost_bps == pytest.approx(0.02 * 1e4)
+    assert found.cost_per_fill == pytest.approx(20)
+
+
+def test_a_fill_that_costs_the_break_even_leaves_nothing() -> None:
+    result = make_result([0.0, 0.03, -0.01], fills=[(0, 10, 100.0)], financing=[0.0, 0.005, 0.005])
+    fills = metrics(result, 3).breakeven_cost_bps * 1e-4 * turnover(result).sum()
+    assert (result.gross - result.financing).sum() - fills == pytest.approx(0, abs=1e-15)
+
+
+def test_positions_are_counted_by_symbol_and_side() -> None:
+    result = make_result([0.0] * 6)
+    held = pd.DataFrame(
+        {"A": [0.0, 0.5, 0.4, 0.0, 0.3, 0.0], "B": [0.0, 0.2, -0.2, -0.1, 0.0, 0.0]}, index=result.held.index
+    )
+    found = metrics(replace(result, held=held), 2)
+    # A: two bars, then one. B: one long, two short.
+    assert found.average_holding_bars == pytest.approx((2 + 1 + 1 + 2) / 4)
+    assert found.time_in_market == pytest.approx(4 / 6)
+
+
+def test_the_longest_drawdown_need_not_be_the_deepest() -> None:
+    # Down by half and back in two bars; then a tenth below for four.
+    found = metrics(make_result([1.0, -0.5, 1.0, -0.1, 0.0, 0.0, 0.2, -0.05]), 252)
+    assert (found.max_drawdown, found.max_drawdown_bars, found.longest_drawdown_bars) == pytest.approx((0.5, 2, 4))
+
+
+@given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=60))
+def test_drawdowns_agree_with_a_loop(returns: list[float]) -> None:
+    value = np.concatenate([[1.0], np.cumprod(1 + np.array(returns))])
+    falls = drawdowns(value)
+    under = np.zeros(len(value), dtype=bool)
+    for fall in falls:
+        inside = value[fall.peak + 1 : fall.end + (not fall.recovered)]
+        assert (inside < value[fall.peak]).all()
+        assert fall.depth == pytest.approx(1 - inside.min() / value[: fall.peak + 1].max())
+        assert value[fall.trough] == inside.min()
+        assert fall.recovered == bool(value[fall.end] >= value[fall.peak] * (1 - 1e-12))
+        under[fall.peak + 1 : fall.end + (not fall.recovered)] = True
+    highest = 0.0
+    for row, worth in enumerate(value):
+        highest = max(highest, worth)
+        assert under[row] == (worth < highest * (1 - 1e-13))
+
+
+def test_a_ruined_account_has_no_yearly_growth() -> None:
+    result = make_result([0.5, -1.2, 0.0], fills=[(0, 10, 50.0)], start=1000)
+    ruined = replace(
+        result, equity=pd.Series([1500.0, -300.0, -300.0], index=result.net.index), ruined=result.net.index[1]
+    )
+    found = metrics(ruined, 252)
+    assert found.total_return == pytest.approx(-1.3)
+    assert math.isnan(found.cagr)
+    assert math.isnan(found.calmar)
+    assert found.max_drawdown == pytest.approx(1.2)
+    assert found.turnover_per_year == pytest.approx(0.5 / 3 * 252)
+    assert json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_regression_on_the_benchmark_is_that_of_statsmodels() -> None:
+    generator = np.random.default_rng(8)
+    benchmark = generator.normal(0.0004, 0.01, 600)
+    noise = generator.normal(0, 0.004, 601)
+    net = 0.0002 + 0.6 * benchmark + noise[1:] + 0.5 * noise[:-1]
+    found = relative(net, benchmark, 252)
+    fit = sm.OLS(net, sm.add_constant(benchmark)).fit(cov_type="HAC", cov_kwds={"maxlags": 5})
+    low, high = fit.conf_int(0.05).T
+    assert (found.alpha_annual, found.beta) == pytest.approx((fit.params[0] * 252, fit.params[1]))
+    assert (found.alpha_annual_low, found.beta_low) == pytest.approx((low[0] * 252, low[1]))
+    assert (found.alpha_annual_high, found.beta_high) == pytest.approx((high[0] * 252, high[1]))
+    assert found.correlation == pytest.approx(stats.pearsonr(net, benchmark).statistic)
+    assert found.tracking_error == pytest.approx((net - benchmark).std(ddof=1) * math.sqrt(252))
+    assert (found.information_ratio, found.information_ratio_se) == sharpe_ratio(net - benchmark, 252)
+
+
+def test_capture_by_hand() -> None:
+    # Up bars of the benchmark: 0.02 and 0.04; down bars: -0.01 and -0.03.
+    benchmark = np.array([0.02, -0.01, 0.04, -0.03, 0.0])
+    found = relative(np.array([0.03, -0.002, 0.0, 0.0, 0.05]), benchmark, 252)
+    assert found.up_capture == pytest.approx(0.03 / 0.06)
+    assert found.down_capture == pytest.approx(0.002 / 0.04)
+
+
+def test_the_benchmark_beside_itself() -> None:
+    benchmark = np.random.default_rng(1).normal(0, 0.01, 100)
+    found = relative(benchmark, benchmark, 252)
+    assert (found.beta, found.correlation, found.up_capture) == pytest.approx((1, 1, 1))
+    assert (found.alpha_annual, found.tracking_error) == pytest.approx((0, 0), abs=1e-12)
+    assert found.to_dict()["information_ratio"] is None
+
+
+@pytest.mark.parametrize("bars", [1, 2, 50])
+def test_nothing_is_said_beside_a_benchmark_that_stands_still(bars: int) -> None:
+    found = relative(np.random.default_rng(2).normal(0, 0.01, bars), np.zeros(bars), 252).to_dict()
+    undefined = {name for name, value in found.items() if value is None}
+    assert undefined >= {"beta", "beta_low", "alpha_annual", "alpha_annual_high", "correlation", "up_capture"}

@@ -19,7 +19,8 @@ from qtrade.config import load_config
 from qtrade.forecasts import Forecasts
 from qtrade.models.settings import InformerConfig
 from qtrade.presets import PRESETS
-from qtrade.strategy import audit, decide, load_strategy
+from qtrade.strategy import decide, load_strategy
+from qtrade.strategy_audit import audit
 from qtrade.types import Bars
 
 ROOT = Path(__file__).parents[2]

@@ -43,6 +43,9 @@ DESCRIPTION = {
 HISTORY = History((Epoch(1, 1.0, 2.0, 1e-4, 0.5), Epoch(2, 0.9, 2.5, 5e-5, 0.5)), 1, 2.0)
 
 
+VALIDATED = pd.date_range("2019-12-20", periods=5, tz="UTC")
+
+
 def example() -> tuple[Forecasts, Float64Array]:
     """Two origins of two symbols with two seeds, three steps ahead; the last outcome is not known yet."""
     generator = np.random.default_rng(0)
@@ -175,7 +178,7 @@ def test_a_fold_written_over_is_incomplete_until_its_end(tmp_path: Path, monkeyp
 def test_forecasts_read_back_to_the_last_bit(tmp_path: Path) -> None:
     forecasts, actual = example()
     residuals = [
-        residual_frame(fold, seed, np.array([symbol] * 5, dtype=object), forecasts.origin[:5], bank)
+        residual_frame(fold, seed, np.array([symbol] * 5, dtype=object), VALIDATED, bank)
         for (fold, seed, symbol), bank in forecasts.residuals.items()
     ]
     run = make_run(tmp_path)
@@ -189,7 +192,17 @@ def test_forecasts_read_back_to_the_last_bit(tmp_path: Path) -> None:
     assert read.residuals.keys() == forecasts.residuals.keys()
     for key, bank in forecasts.residuals.items():
         np.testing.assert_array_equal(read.residuals[key], bank)
+        assert read.validated[key].equals(VALIDATED)
+    assert read.delay == 0
     np.testing.assert_array_equal(read_actual, actual)
+
+
+def test_forecasts_of_a_run_start_as_late_as_its_labels(tmp_path: Path) -> None:
+    forecasts, actual = example()
+    run = make_run(tmp_path, "split.delay=2")
+    forecast_frame(forecasts, actual).to_parquet(run.folder / "forecasts.parquet")
+    residual_frame(7, 0, "A", VALIDATED, np.zeros((5, 3))).to_parquet(run.folder / "residuals.parquet")
+    assert run.forecasts("informer")[0].delay == 2
 
 
 def test_columns_are_named_by_step() -> None:

@@ -18,13 +18,15 @@ from qtrade.errors import IntegrityError, UsageError
 from qtrade.forecasts import Forecasts
 from qtrade.strategy import (
     LoadedStrategy,
-    ParamValue,
-    audit,
     decide,
     list_strategies,
     load_strategy,
+    nested,
     strategy_folders,
+    strategy_parameters,
 )
+from qtrade.strategy_audit import audit
+from qtrade.strategy_spec import ParamValue
 from qtrade.types import Bars
 
 SHIPPED = [Path(qtrade.strategy.__file__).parents[1] / "strategies"]
@@ -44,6 +46,8 @@ class _Helper:
 @dataclass(frozen=True)
 class Half:
     share: float = 0.5
+    """How much to hold,
+    in all."""
     count: int = 3
     quiet: bool = False
     label: str = "x"
@@ -51,6 +55,22 @@ class Half:
 
     def weights(self, bars, forecasts):
         return pd.DataFrame(self.share / len(bars.symbols), index=bars.index, columns=bars.symbols)
+'''
+
+OUTER = '''"""Part of one strategy, and of others."""
+from dataclasses import dataclass
+from qtrade.strategy import Strategy, nested
+
+@dataclass(frozen=True)
+class Outer:
+    base: Strategy = nested("half(count=4)")
+    """What is held."""
+    of: tuple[Strategy, ...] = (nested("half"), nested("half"))
+    share: float = 0.5
+
+    def weights(self, bars, forecasts):
+        others = sum(one.weights(bars, forecasts) for one in self.of) if self.of else 0.0
+        return self.share * self.base.weights(bars, forecasts) + others / 10
 '''
 
 HEAD = """from dataclasses import dataclass
@@ -186,20 +206,22 @@ def test_the_folders_are_the_current_one_and_what_comes_with_qtrade(
     (tmp_path / "strategies").mkdir()
     write(tmp_path / "strategies", GOOD, "own.py")
     names = [info.name for info in list_strategies(strategy_folders())]
-    assert names == ["buy_and_hold", "forecast_sign", "own", "path_momentum"]
+    assert names == sorted(["own", *(path.stem for path in SHIPPED[0].glob("*.py"))])
 
 
 def test_the_list_shows_summary_and_typed_parameters(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
     (info,) = list_strategies([tmp_path])
     assert (info.name, info.summary, info.problem) == ("mine", "Half of everything.", "")
-    assert [(p.name, p.kind, p.default) for p in info.parameters] == [
-        ("share", "float", 0.5),
-        ("count", "int", 3),
-        ("quiet", "bool", False),
-        ("label", "str", "x"),
-        ("side", "Literal['long', 'short']", "long"),
+    assert [dataclasses.astuple(parameter) for parameter in info.parameters] == [
+        ("share", "float", 0.5, "How much to hold, in all."),
+        ("count", "int", 3, ""),
+        ("quiet", "bool", False, ""),
+        ("label", "str", "x", ""),
+        ("side", "Literal['long', 'short']", "long", ""),
     ]
+    assert strategy_parameters("mine", [tmp_path]) == strategy_parameters(str(info.path), []) == info.parameters
+    assert "did you mean 'mine'?" in refused(strategy_parameters, "mines", [tmp_path])
 
 
 def test_a_broken_file_is_listed_with_its_problem_and_hides_no_other(tmp_path: Path) -> None:
@@ -253,7 +275,7 @@ def test_a_parameter_refused_by_the_strategy_itself_shows_why(tmp_path: Path) ->
     path = write(tmp_path, GOOD.replace("    def weights", check + "    def weights"))
     message = refused(load_strategy, path, {"count": 0}, [])
     assert "count is too low" in message
-    assert "line 23: raise ValueError" in message
+    assert "line 25: raise ValueError" in message
 
 
 @pytest.mark.parametrize(
@@ -264,6 +286,8 @@ def test_a_parameter_refused_by_the_strategy_itself_shows_why(tmp_path: Path) ->
         ("return flat[1:]", ["wanted 60 rows of A, B from 2024-01-01", "got 59 rows of A, B from 2024-01-02"]),
         ("return flat[['B', 'A']]", ["got 60 rows of B, A", "reindex"]),
         ("return flat[:0]", ["got 0 rows of A, B"]),
+        ("return flat.rename(columns={'A': 'X'})", ["wanted 60 rows of A, B", "got 60 rows of X, B"]),
+        ("return flat.shift(freq='1D')", ["got 60 rows of A, B from 2024-01-02"]),
         ("return flat.astype(str) + 'x'", ["are not numbers", "0.0x"]),
         ("flat.iloc[3, 1] = np.nan\nreturn flat", ["the weight nan of B at 2024-01-04", "1 of 60 bars"]),
         ("flat.iloc[4, 0] = -np.inf\nreturn flat", ["the weight -inf of A at 2024-01-05"]),
@@ -286,13 +310,42 @@ def test_equal_parts_that_sum_to_a_bit_more_than_one_are_fine() -> None:
     assert weights.to_numpy()[0].sum() > 1
 
 
-def test_a_strategy_cannot_change_what_it_is_judged_by(tmp_path: Path) -> None:
-    body = "bars.close.iloc[:] = 1.0\nforecasts.path[:] = 0.0\nreturn flat"
+def test_a_strategy_cannot_change_the_bars_it_is_judged_by(tmp_path: Path) -> None:
+    body = "bars.close.iloc[:] = 1.0\nbars.open['A'] = 2.0\nreturn flat"
     bars, forecasts = make_market()
-    before, path = bars.fingerprint(), forecasts.path.copy()
+    before = bars.fingerprint()
     decide(mine(tmp_path, body), bars, forecasts)
     assert bars.fingerprint() == before
-    np.testing.assert_array_equal(forecasts.path, path)
+
+
+@pytest.mark.parametrize("array", ["path", "symbol", "fold", "seed", "residuals[0, 0, 'A']"])
+def test_a_strategy_cannot_write_into_forecasts(tmp_path: Path, array: str) -> None:
+    message = refused(decide, mine(tmp_path, f"forecasts.{array}[0] = 0.0\nreturn flat"), *make_market())
+    assert "read-only" in message
+    assert f"line 9: forecasts.{array}[0] = 0.0" in message
+
+
+def test_what_is_worked_out_from_forecasts_is_remembered_between_decisions(tmp_path: Path) -> None:
+    body = "type(self).seen = [*getattr(type(self), 'seen', []), forecasts.on(bars)]\nreturn flat"
+    loaded, market = mine(tmp_path, body), make_market()
+    for _ in range(2):
+        decide(loaded, *market)
+    first, second = vars(type(loaded.instance))["seen"]
+    assert first is second
+
+
+def test_leverage_raises_both_limits_and_is_named_where_it_would_help(tmp_path: Path) -> None:
+    market = make_market()
+    loaded = mine(tmp_path, "return flat + 0.75")
+    assert (decide(loaded, *market, leverage=1.5) == 0.75).all(axis=None)
+    message = refused(decide, loaded, *market)
+    assert "exceed 1\n" in message
+    assert "backtest.leverage" in message
+    assert "the bar's absolute sum exceed 1.25" in refused(decide, loaded, *market, leverage=1.25)
+    twice = mine(tmp_path, "flat['A'] = -2.0\nreturn flat")
+    assert "lies outside [-1.5, 1.5]" in refused(decide, twice, *market, leverage=1.5)
+    assert (decide(twice, *market, leverage=2.0)["A"] == -2).all()
+    audit(twice, *market, seed=0, leverage=2.0)
 
 
 def test_an_edited_file_is_read_anew(tmp_path: Path) -> None:
@@ -310,6 +363,7 @@ def test_an_edited_file_is_read_anew(tmp_path: Path) -> None:
         "return flat.mask(forecasts.expected(1).reindex(bars.index).shift(-1) > 0, 0.5)",
         "return flat + 0.1 * len(bars) / 60",
         "return flat + 0.1 * len({key[0] for key in forecasts.residuals})",
+        "return flat + 0.1 * len(forecasts.validated)",
     ],
 )
 def test_audit_finds_a_strategy_that_looks_ahead(tmp_path: Path, body: str) -> None:
@@ -317,7 +371,8 @@ def test_audit_finds_a_strategy_that_looks_ahead(tmp_path: Path, body: str) -> N
     # A second fold in the last ten bars, so that its residuals are of the future for most cuts.
     late = np.asarray(forecasts.origin >= bars.index[-10]).astype(np.int64)
     banks = {(fold, 0, symbol): np.zeros((3, 6)) for fold in (0, 1) for symbol in "AB"}
-    forecasts = dataclasses.replace(forecasts, fold=late, residuals=banks)
+    origins = dict.fromkeys(banks, bars.index[3:6])
+    forecasts = dataclasses.replace(forecasts, fold=late, residuals=banks, validated=origins)
     with pytest.raises(IntegrityError, match=r"'mine': the weight of [AB] at 2024-.* moves") as caught:
         audit(mine(tmp_path, body), bars, forecasts, seed=1)
     assert caught.value.exit_code == 4
@@ -330,6 +385,30 @@ def test_audit_finds_a_leak_that_waits_for_a_rare_move_by_making_one_up(tmp_path
     assert (decide(loaded, bars, forecasts) == 0).all(axis=None)
     with pytest.raises(IntegrityError, match=r"from 0 to 0\.5 when the future of .* is changed"):
         audit(loaded, bars, forecasts, seed=1, cuts=20)
+
+
+def test_audit_makes_up_the_residuals_of_later_folds(tmp_path: Path) -> None:
+    bars, forecasts = make_market()
+    late = np.asarray(forecasts.origin >= bars.index[-10]).astype(np.int64)
+    forecasts = dataclasses.replace(
+        forecasts, fold=late, residuals={(fold, 0, symbol): np.zeros((3, 6)) for fold in (0, 1) for symbol in "AB"}
+    )
+    loaded = mine(tmp_path, "return flat + 0.5 * any(bank.any() for bank in forecasts.residuals.values())")
+    with pytest.raises(IntegrityError, match=r"from 0 to 0\.5 when the future of .* is changed"):
+        audit(loaded, bars, forecasts, seed=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_audit_cuts_near_both_ends_of_the_forecasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    notebook = ModuleType("notebook")
+    monkeypatch.setitem(sys.modules, "notebook", notebook)
+    body = "import notebook\nnotebook.seen = [*getattr(notebook, 'seen', []), len(bars)]\nreturn flat"
+    audit(mine(tmp_path, body), *make_market(90), seed=seed)
+    cuts = sorted({length - 1 for length in vars(notebook)["seen"]} - {89})
+    # There are forecasts from bar 45 on, and the last of them with a future is that of bar 88.
+    assert len(cuts) == 5
+    assert 45 <= cuts[0] < 49
+    assert 85 <= cuts[-1] <= 88
 
 
 def test_audit_finds_a_strategy_that_is_not_deterministic(tmp_path: Path) -> None:
@@ -400,3 +479,152 @@ def test_audit_does_not_blame_the_future_for_a_strategy_that_always_fails(tmp_pa
 def test_audit_of_a_single_bar_has_no_future_to_remove() -> None:
     bars, forecasts = make_market()
     audit(load_strategy("buy_and_hold", {}, SHIPPED), bars.rows(0, 1), forecasts, seed=0)
+
+
+def folder_of(tmp_path: Path) -> list[Path]:
+    """A folder with the strategies `half` and `outer`."""
+    write(tmp_path, GOOD, "half.py")
+    write(tmp_path, OUTER, "outer.py")
+    return [tmp_path]
+
+
+HALF = "half(count={count}, label='x', quiet=False, share={share}, side='long')"
+
+
+def test_parameters_may_stand_in_brackets_and_others_go_before_them(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    spec = f"{path}(share=0.25, count=7, side=short)"
+    loaded = load_strategy(spec, {"count": "8"}, [])
+    assert (loaded.name, loaded.path, loaded.asked) == ("mine", Path(path), path)
+    assert loaded.params == {"share": 0.25, "count": 8, "quiet": False, "label": "x", "side": "short"}
+    assert loaded.spec == f"'{path}'(count=8, label='x', quiet=False, share=0.25, side='short')"
+    assert load_strategy(loaded.spec, {}, []).params == loaded.params
+
+
+def test_strategies_among_the_parameters_decide(tmp_path: Path) -> None:
+    bars, forecasts = make_market()
+    loaded = load_strategy("outer(of=[half(share=0.2)])", {}, folder_of(tmp_path))
+    np.testing.assert_allclose(decide(loaded, bars, forecasts), 0.5 * 0.25 + 0.1 / 10)
+    np.testing.assert_allclose(decide(loaded.afresh(), bars, forecasts), 0.5 * 0.25 + 0.1 / 10)
+    assert (decide(load_strategy("outer(of=[])", {}, [tmp_path]), bars, forecasts) == 0.125).all(axis=None)
+
+
+def test_name_and_parameters_tell_nested_strategies_apart(tmp_path: Path) -> None:
+    loaded = load_strategy("outer(of=[half(share=1)])", {}, folder_of(tmp_path))
+    base, of = HALF.format(count=4, share=0.5), f"[{HALF.format(count=3, share=1.0)}]"
+    assert loaded.params == {"base": base, "of": of, "share": 0.5}
+    assert loaded.spec == f"outer(base={base}, of={of}, share=0.5)"
+    for again in (load_strategy(loaded.spec, {}, [tmp_path]), load_strategy("outer", loaded.params, [tmp_path])):
+        assert (again.params, again.spec, again.sha256) == (loaded.params, loaded.spec, loaded.sha256)
+
+
+def test_parameters_of_nested_strategies_are_set_through_dots(tmp_path: Path) -> None:
+    params: dict[str, ParamValue] = {"base.share": "0.1", "of.1.count": 9, "share": 1.0, "base": "half(count=5)"}
+    loaded = load_strategy("outer(base=half(share=0.9))", params, folder_of(tmp_path))
+    assert loaded.params["base"] == HALF.format(count=5, share=0.1)
+    assert loaded.params["of"] == f"[{HALF.format(count=3, share=0.5)}, {HALF.format(count=9, share=0.5)}]"
+    deep = load_strategy("outer(base=outer)", {"base.of.0.share": 0.3}, [tmp_path])
+    assert "of=[half(count=3, label='x', quiet=False, share=0.3" in deep.spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "params", "expected"),
+    [
+        ("outer(base=half(shares=1))", {}, ["strategy 'half' has no parameter 'shares'", "did you mean 'share'?"]),
+        ("outer", {"base.shares": 1}, ["strategy 'half' has no parameter 'shares'", "did you mean 'share'?"]),
+        ("outer", {"bse.share": 1}, ["strategy 'outer' has no parameter 'bse'", "did you mean 'base'?"]),
+        ("outer", {"share.x": 1}, ["strategy 'outer', parameter 'share' is no strategy", "no 'share.x'"]),
+        ("outer", {"of.2.share": 1}, ["a list of 2 strategies, in which there is no '2.share'", "count them from 0"]),
+        ("outer", {"of.share": 1}, ["in which there is no 'share'", "of.0.step=6"]),
+        ("outer", {"base": 3}, ["parameter 'base' must be one strategy, not '3'"]),
+        ("outer(base=[half])", {}, ["parameter 'base' must be one strategy, not '[half]'"]),
+        ("outer(base=haf)", {}, ["there is no strategy 'haf'", "did you mean 'half'?"]),
+        ("outer(base=half(count=much))", {}, ["strategy 'half', parameter 'count' must be of type int, not 'much'"]),
+        ("outer(base=half", {}, ["the strategy 'outer(base=half' cannot be read", "never closed"]),
+    ],
+)
+def test_a_mistake_in_a_nested_strategy_names_it(
+    tmp_path: Path, spec: str, params: dict[str, ParamValue], expected: list[str]
+) -> None:
+    message = refused(load_strategy, spec, params, folder_of(tmp_path))
+    for part in expected:
+        assert part in message
+
+
+def test_the_hash_covers_the_files_of_nested_strategies(tmp_path: Path) -> None:
+    folders = folder_of(tmp_path)
+    before = load_strategy("outer", {}, folders)
+    assert before.file.sha256 == hashlib.sha256(OUTER.encode()).hexdigest() != before.sha256
+    assert load_strategy("outer(share=0.1)", {}, folders).sha256 == before.sha256
+    write(tmp_path, GOOD + "# edited", "half.py")
+    after = load_strategy("outer", {}, folders)
+    assert after.file.sha256 == before.file.sha256
+    assert after.sha256 != before.sha256
+    assert before.afresh().sha256 == before.sha256
+    assert load_strategy("outer(of=[])", {}, folders).sha256 != after.sha256
+
+
+def test_a_nested_strategy_that_fails_is_blamed_on_its_own_line(tmp_path: Path) -> None:
+    folders, market = folder_of(tmp_path), make_market()
+    loaded = {}
+    for number, body in enumerate(
+        ["raise KeyError(3)", "return flat[1:]", "flat.iloc[2, 0] = np.nan\n        return flat"]
+    ):
+        write(tmp_path, f"{HEAD}        {body}\n", f"bad{number}.py")
+        loaded[number] = load_strategy(f"outer(of=[half, bad{number}])", {}, folders)
+    failing = refused(decide, loaded[0], *market)
+    assert "strategy 'bad0' failed while deciding" in failing
+    assert f"{tmp_path / 'bad0.py'}, line 9: raise KeyError(3)" in failing
+    assert "the weights of strategy 'bad1': index and symbols" in refused(decide, loaded[1], *market)
+    assert "strategy 'bad2': the weight nan of A at 2024-01-03" in refused(decide, loaded[2], *market)
+
+
+def test_limits_hold_for_what_is_decided_and_not_for_its_parts(tmp_path: Path) -> None:
+    folders = folder_of(tmp_path)
+    weights = decide(load_strategy("outer(base=half(share=2), of=[])", {}, folders), *make_market())
+    assert (weights == 0.5).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("one", "one"), ("two", "one"), ("two(share=1)", "one(share=2)"), ("./two.py", "./one.py")]
+)
+def test_a_strategy_that_contains_itself_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = folder_of(tmp_path)
+    for name, inner in (("one", first), ("two", second)):
+        write(tmp_path, OUTER.replace("half(count=4)", inner), f"{name}.py")
+    assert "contains itself" in refused(load_strategy, "one", {}, folders)
+    assert load_strategy("one(base=half)", {}, folders).nested
+
+
+def test_a_strategy_may_hold_another_of_its_kind(tmp_path: Path) -> None:
+    weights = decide(load_strategy("outer(base=outer(of=[]), of=[])", {}, folder_of(tmp_path)), *make_market())
+    assert (weights == 0.0625).all(axis=None)
+
+
+def test_the_list_shows_nested_strategies_as_text(tmp_path: Path) -> None:
+    of = {parameter.name: parameter for parameter in strategy_parameters("outer", folder_of(tmp_path))}
+    assert dataclasses.astuple(of["base"]) == ("base", "Strategy", "half(count=4)", "What is held.")
+    assert dataclasses.astuple(of["of"]) == ("of", "tuple[Strategy, ...]", "[half, half]", "")
+
+
+@pytest.mark.parametrize("default", ['"half"', "3", "(nested('half'), 3)"])
+def test_a_default_that_is_no_strategy_is_refused(tmp_path: Path, default: str) -> None:
+    path = write(tmp_path, OUTER.replace('nested("half(count=4)")', default))
+    assert 'write it as nested("forecast_sign")' in refused(load_strategy, path, {}, [])
+
+
+def test_a_strategy_that_was_only_named_cannot_decide() -> None:
+    assert "'half' is not loaded" in refused(nested("half").weights, *make_market())
+
+
+@pytest.mark.parametrize("where", ["base=ahead", "of=[half, ahead]"])
+def test_audit_finds_a_nested_strategy_that_looks_ahead_or_remembers(tmp_path: Path, where: str) -> None:
+    folders = folder_of(tmp_path)
+    body = "memory = globals().setdefault('MEMORY', {})\n" + REMEMBER
+    write(tmp_path, HEAD + "".join(f"        {line}\n" for line in body.split("\n")), "ahead.py")
+    with pytest.raises(IntegrityError, match=r"strategy 'outer': .* moves") as caught:
+        audit(load_strategy(f"outer({where})", {}, folders), *make_market(), seed=1)
+    assert "it looks ahead" in str(caught.value)

@@ -284,6 +284,17 @@ class TestForecasts:
         by_seed = made.cumulative()[:, step - 1].reshape(2, 6, 2)
         np.testing.assert_allclose(table.to_numpy(), by_seed.mean(axis=0), rtol=1e-14)
 
+    def test_expected_in_any_order_of_rows_is_that_of_pandas(self) -> None:
+        made = reordered(forecasts(rows=9), np.random.default_rng(2).permutation(36)[:25])
+        made = replace(made, origin=made.origin.rename("origin"))
+        rows = pd.MultiIndex.from_arrays([made.origin, made.symbol])
+        wanted = pd.Series(made.cumulative()[:, 1], index=rows).groupby(level=[0, 1]).mean().unstack()
+        assert wanted.isna().any(axis=None)
+        pd.testing.assert_frame_equal(made.expected(2), wanted, rtol=1e-12)
+
+    def test_expected_of_no_forecast_is_empty(self) -> None:
+        assert forecasts().where(np.zeros(24, dtype=np.bool_)).expected(1).shape == (0, 0)
+
     def test_expected_leaves_a_hole_where_a_symbol_has_no_forecast(self) -> None:
         made = forecasts(seeds=(0,))
         table = made.where(~((made.symbol == "B") & (made.origin == made.origin[2]))).expected(1)
@@ -303,6 +314,26 @@ class TestForecasts:
         for name in ("path", "symbol", "origin", "fold", "seed", "train_end"):
             assert np.array_equal(getattr(part, name), getattr(made, name)[keep])
         assert part.residuals is made.residuals
+
+    def test_what_is_taken_from_forecasts_keeps_their_delay_and_validation_origins(self) -> None:
+        origins = pd.date_range("2023-12-01", periods=11, tz="UTC")
+        made = replace(forecasts(), delay=2, validated=dict.fromkeys(forecasts().residuals, origins))
+        part, mean = made.where(made.seed == 1), made.seed_mean()
+        assert part.delay == mean.delay == 2
+        assert part.validated is made.validated
+        assert mean.validated.keys() == mean.residuals.keys()
+        assert all(each is origins for each in mean.validated.values())
+
+    def test_validation_origins_are_as_many_as_residuals(self) -> None:
+        origins = pd.date_range("2023-12-01", periods=11, tz="UTC")
+        with pytest.raises(ValueError, match=r"residuals of \(0, 0, 'A'\) have 11 rows, but 10 validation origins"):
+            replace(forecasts(), validated={(0, 0, "A"): origins[1:]})
+        some = replace(forecasts(), validated={(0, 0, "A"): origins, (9, 0, "A"): origins[1:]})
+        assert len(some.validated) == 2, "banks may lack their origins, and origins their bank"
+
+    def test_a_path_does_not_start_before_its_origin(self) -> None:
+        with pytest.raises(ValueError, match="delay must not be negative, got -1"):
+            replace(forecasts(), delay=-1)
 
     def test_the_seed_mean_averages_paths_and_residuals(self) -> None:
         made = forecasts()
@@ -406,7 +437,7 @@ class TestBacktestResult:
         weights = pd.DataFrame(0.0, index=DAYS, columns=["A"])
         gross, cost = pd.Series([0.1, 0.2, 0.0, 0.3], index=DAYS), pd.Series([0.01, 0.0, 0.0, 0.02], index=DAYS)
         equity, trades = pd.Series(1.0, index=DAYS), pd.DataFrame()
-        result = BacktestResult(weights, weights, gross, cost, gross - cost, equity, trades)
+        result = BacktestResult(weights, weights, gross, cost, gross - cost, cost * 0, equity, trades, "reference")
         assert result.net.iloc[0] == 0.1 - 0.01
         with pytest.raises(IntegrityError, match="net return is not gross minus cost"):
             replace(result, net=gross)
