@@ -11,6 +11,8 @@ from qtrade.settings import Settings
 from qtrade.types import Bars
 
 BASIS_POINT = 1e-4
+NOTHING_LEFT = 1e-12
+"""Share of its first money below which an account is ruined: what is left may be rounding."""
 
 
 class CostConfig(Settings):

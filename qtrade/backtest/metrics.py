@@ -10,10 +10,11 @@ import numpy as np
 from qtrade.backtest.costs import BASIS_POINT
 from qtrade.types import BacktestResult, Float64Array
 
+Z95 = 1.959963984540054
+"""Errors on either side of a normal estimate that hold 95 % of its distribution."""
+
 # Returns closer together than this are one return, apart from rounding: a return is a ratio of account values less 1.
 _SAME = 1e-13
-# Two-sided 95 % quantile of the normal distribution.
-_Z95 = 1.959963984540054
 # The tail measures look at the worst bar of so many; in fewer bars there is no tail.
 _TAIL = 20
 
@@ -156,8 +157,8 @@ def metrics(result: BacktestResult, periods_per_year: float) -> Metrics:
         annual_volatility=float(net.std(ddof=1) * math.sqrt(periods_per_year)) if len(net) > 1 else math.nan,
         sharpe=sharpe,
         sharpe_se=error,
-        sharpe_low=sharpe - _Z95 * error,
-        sharpe_high=sharpe + _Z95 * error,
+        sharpe_low=sharpe - Z95 * error,
+        sharpe_high=sharpe + Z95 * error,
         sortino=_quotient(net.mean(), math.sqrt((np.minimum(net, 0) ** 2).mean())) * math.sqrt(periods_per_year),
         calmar=_quotient(cagr, deepest.depth),
         profit_factor=_quotient(net[net > 0].sum(), -net[net < 0].sum()),
@@ -254,11 +255,11 @@ def relative(net: Float64Array, benchmark: Float64Array, periods_per_year: float
     ratio, error = sharpe_ratio(gap, periods_per_year)
     return Relative(
         beta=beta,
-        beta_low=beta - _Z95 * beta_error,
-        beta_high=beta + _Z95 * beta_error,
+        beta_low=beta - Z95 * beta_error,
+        beta_high=beta + Z95 * beta_error,
         alpha_annual=alpha * periods_per_year,
-        alpha_annual_low=(alpha - _Z95 * alpha_error) * periods_per_year,
-        alpha_annual_high=(alpha + _Z95 * alpha_error) * periods_per_year,
+        alpha_annual_low=(alpha - Z95 * alpha_error) * periods_per_year,
+        alpha_annual_high=(alpha + Z95 * alpha_error) * periods_per_year,
         correlation=float(np.corrcoef(net, benchmark)[0, 1]) if _varies(net) and _varies(benchmark) else math.nan,
         up_capture=_quotient(net[benchmark > 0].sum(), benchmark[benchmark > 0].sum()),
         down_capture=_quotient(-net[benchmark < 0].sum(), -benchmark[benchmark < 0].sum()),

@@ -1,8 +1,9 @@
-"""How many units to trade, bar by bar, for accounts that vectorbt cannot size on its own.
+"""How many units to trade, bar by bar: a compiled loop over one account.
 
 vectorbt turns weights into units as long as an account pays for its fills and nothing else. Interest, funding, least
 fees, borrowed money, drift that is let be, and stops within a bar all change what the account is worth when the next
-order is sized. This loop follows that worth and says which units to trade; vectorbt then fills exactly those.
+order is sized. This loop follows that worth and says which units to trade; `qtrade.backtest.engine` lets vectorbt fill
+exactly those. `qtrade.backtest.many` takes the worth itself, for the thousands of variants of a sweep.
 
 Rules, in the order in which they act on bar t:
 
@@ -25,12 +26,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrade.backtest.costs import BASIS_POINT, BacktestConfig
+from qtrade.backtest.costs import BASIS_POINT, NOTHING_LEFT, BacktestConfig
 from qtrade.types import Float64Array, IntArray
 
 DECISION, BAND, STOP, TARGET = 1, 2, 3, 4
 """Why a fill was made; 0 is no fill."""
 
+# The order of symbols in which one alone is traded.
+_ALONE = np.zeros(1, dtype=np.int64)
 # Units below which vectorbt takes an order for nothing, and the share of a position that it takes for rounding.
 _NOTHING, _ROUNDING = 1e-12, 1e-9
 
@@ -53,6 +56,14 @@ class Plan:
         (2, T, S) bar at whose close each was decided, -1 where nothing is traded.
     financing
         (T,) money charged for holding, which may be negative.
+    paid, traded
+        (T,) money paid for fills, in fees and by slippage, and money that changed hands in them.
+    value
+        (T,) worth of the account at each close.
+    exposure
+        (T,) share of the worth in the market at each close, long plus short.
+    fills
+        Number of fills.
     ruined
         Bar at whose close the account was worth nothing or less; T if it never was.
     """
@@ -63,11 +74,22 @@ class Plan:
     reason: IntArray
     decided: IntArray
     financing: Float64Array
+    paid: Float64Array
+    traded: Float64Array
+    value: Float64Array
+    exposure: Float64Array
+    fills: int
     ruined: int
 
 
 def plan(
-    prices: Float64Array, decided: Float64Array, exits: Float64Array | None, config: BacktestConfig, per_year: float
+    prices: Float64Array,
+    decided: Float64Array,
+    exits: Float64Array | None,
+    config: BacktestConfig,
+    per_year: float,
+    *,
+    orders: bool = True,
 ) -> Plan:
     """Size the orders of one account.
 
@@ -81,9 +103,11 @@ def plan(
         (4, T, S) prices as in `qtrade.backtest.exits.Exits`, or None.
     per_year
         Bars in a year.
+    orders
+        Whether the single orders are wanted. Without them the first five fields are empty, which saves most of the
+        time. The call lets other threads run.
     """
     costs = config.costs
-    none = np.full((4, *decided.shape), np.nan) if exits is None else np.ascontiguousarray(exits)
     rates = np.array(
         [
             costs.fees,
@@ -95,18 +119,17 @@ def plan(
             costs.funding_bps * BASIS_POINT,
         ]
     )
-    band = -1.0 if config.band is None else config.band
-    at_open = config.fill == "open"
     found = _plan_compiled(
         np.ascontiguousarray(prices),
         np.ascontiguousarray(decided),
-        none,
+        np.empty((4, 0, 0)) if exits is None else np.ascontiguousarray(exits),
         rates,
         config.cash,
         config.delay,
         config.leverage,
-        band,
-        at_open,
+        -1.0 if config.band is None else config.band,
+        config.fill == "open",
+        orders,
     )
     return Plan(*found)
 
@@ -144,42 +167,60 @@ def _plan(
     leverage: float,
     band: float,
     at_open: bool,
-) -> tuple[Float64Array, Float64Array, Float64Array, NDArray[np.int64], NDArray[np.int64], Float64Array, int]:
+    record: bool,
+) -> tuple[
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    NDArray[np.int64],
+    NDArray[np.int64],
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    int,
+    int,
+]:
     """Follow the rules of this module; see `plan` for shapes."""
     bars, symbols = decided.shape
-    size, filled_at, fees = (
-        np.full((2, bars, symbols), np.nan),
-        np.full((2, bars, symbols), np.nan),
-        np.zeros((2, bars, symbols)),
-    )
-    reason = np.zeros((2, bars, symbols), dtype=np.int64)
-    source = np.full((2, bars, symbols), -1, dtype=np.int64)
-    financing = np.zeros(bars)
-    units = np.zeros(symbols)
-    wanted = np.zeros(symbols)
+    kept = bars if record else 0
+    size, filled_at = np.full((2, kept, symbols), np.nan), np.full((2, kept, symbols), np.nan)
+    fees = np.zeros((2, kept, symbols))
+    reason = np.zeros((2, kept, symbols), dtype=np.int64)
+    source = np.full((2, kept, symbols), -1, dtype=np.int64)
+    financing, costs, traded = np.zeros(bars), np.zeros(bars), np.zeros(bars)
+    value, exposure = np.zeros(bars), np.zeros(bars)
+    units, wanted, at = np.zeros(symbols), np.zeros(symbols), np.zeros(symbols)
     why = np.zeros(symbols, dtype=np.int64)
-    at = np.zeros(symbols)
     held_since = np.full(symbols, -1, dtype=np.int64)
     out = np.zeros(symbols, dtype=np.bool_)
+    fills = 0
+    nothing = NOTHING_LEFT * cash
 
     for t in range(bars):
         if t > 0:
             for s in range(symbols):
-                value = units[s] * prices[3, t - 1, s]
-                financing[t] += max(-value, 0.0) * rates[4] + value * rates[6]
+                worth = units[s] * prices[3, t - 1, s]
+                financing[t] += max(-worth, 0.0) * rates[4] + worth * rates[6]
             financing[t] += max(-cash, 0.0) * rates[5]
             cash -= financing[t]
 
+        row = t - delay
         for turn in range(2):
             exiting = (turn == 1) == at_open
+            if exits.shape[1] == 0 if exiting else row < 0:
+                continue
             worth = cash
             for s in range(symbols):
                 at[s] = prices[0, t, s] if at_open or exiting else prices[3, t, s]
                 worth += units[s] * at[s]
+            if worth <= 0 and not exiting:
+                continue
+            orders = 0
+            for s in range(symbols):
                 wanted[s] = 0.0
                 why[s] = 0
-            row = t - delay
-            for s in range(symbols):
                 if exiting:
                     if units[s] == 0:
                         continue
@@ -195,7 +236,8 @@ def _plan(
                         why[s] = TARGET
                     if why[s] != 0:
                         wanted[s] = -units[s]
-                elif row >= 0 and worth > 0:
+                        orders += 1
+                else:
                     weight = decided[row, s]
                     changed = weight != (decided[row - 1, s] if row > 0 else 0.0)
                     if changed:
@@ -204,35 +246,46 @@ def _plan(
                     if not out[s] and (drifted if band >= 0 else changed):
                         why[s] = DECISION if changed else BAND
                         wanted[s] = weight * worth / at[s] - units[s]
+                        orders += 1
+            if orders == 0:
+                continue
 
             credit = max(leverage - 1, 0.0) * max(worth, 0.0)
             kind = 1 if exiting else 0
-            for s in np.argsort(wanted * at, kind="mergesort"):
+            for s in np.argsort(wanted * at, kind="mergesort") if symbols > 1 else _ALONE:
                 if why[s] == 0:
                     continue
-                traded, fee = _trade_compiled(wanted[s], cash + credit, at[s], rates)
-                if traded == 0:
+                bought, fee = _trade_compiled(wanted[s], cash + credit, at[s], rates)
+                if bought == 0:
                     continue
-                paid = at[s] * (1 + rates[1] if traded > 0 else 1 - rates[1])
-                cash -= traded * paid + fee
+                price = at[s] * (1 + rates[1] if bought > 0 else 1 - rates[1])
+                cash -= bought * price + fee
                 before = units[s]
-                units[s] += traded
-                if abs(units[s]) <= _ROUNDING * max(abs(before), abs(traded)):
+                units[s] += bought
+                if abs(units[s]) <= _ROUNDING * max(abs(before), abs(bought)):
                     units[s] = 0.0
-                size[kind, t, s], filled_at[kind, t, s], fees[kind, t, s] = traded, at[s], fee
-                reason[kind, t, s] = why[s]
-                source[kind, t, s] = held_since[s] if exiting else row
+                fills += 1
+                costs[t] += fee + abs(bought) * abs(price - at[s])
+                traded[t] += abs(bought) * price
+                if record:
+                    size[kind, t, s], filled_at[kind, t, s], fees[kind, t, s] = bought, at[s], fee
+                    reason[kind, t, s] = why[s]
+                    source[kind, t, s] = held_since[s] if exiting else row
                 if exiting:
                     out[s] = True
                 else:
                     held_since[s] = row
 
-        equity = cash
+        held = 0.0
+        value[t] = cash
         for s in range(symbols):
-            equity += units[s] * prices[3, t, s]
-        if equity <= 0:
-            return size, filled_at, fees, reason, source, financing, t
-    return size, filled_at, fees, reason, source, financing, bars
+            value[t] += units[s] * prices[3, t, s]
+            held += abs(units[s]) * prices[3, t, s]
+        if value[t] <= nothing:
+            value[t:] = value[t]
+            return size, filled_at, fees, reason, source, financing, costs, traded, value, exposure, fills, t
+        exposure[t] = held / value[t]
+    return size, filled_at, fees, reason, source, financing, costs, traded, value, exposure, fills, bars
 
 
 _plan_compiled = numba.njit(cache=True, nogil=True)(_plan)

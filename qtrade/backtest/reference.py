@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from qtrade.backtest.costs import BASIS_POINT, BacktestConfig, require_bar_to_fill
+from qtrade.backtest.costs import BASIS_POINT, NOTHING_LEFT, BacktestConfig, require_bar_to_fill
 from qtrade.backtest.exits import Exits
 from qtrade.types import BacktestResult, Bars
 
@@ -150,7 +150,7 @@ def simulate_by_hand(
             earned += size * (closes[t][s] - unslipped)
         equity = account.worth(closes[t])
         rows.append((earned / before, (account.paid + charged) / before, charged / before, equity))
-        if equity <= 0:
+        if equity <= NOTHING_LEFT * config.cash:
             ruined = bars.index[t]
         held.append([0.0 if ruined is not None else account.units[s] * closes[t][s] / equity for s in symbols])
         before = equity

@@ -7,19 +7,17 @@ to those of the whole, as do the sums of log growth, and the mean returns do whe
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from qtrade.backtest.metrics import drawdowns, sharpe_ratio, starting_equity, turnover
+from qtrade.backtest.metrics import Z95, drawdowns, sharpe_ratio, starting_equity, turnover
 from qtrade.types import BacktestResult, Float64Array
 
 UNKNOWN = "unknown"
 """Row of the bars whose regime was not known."""
-
-# Two-sided 95 % quantile of the normal distribution.
-_Z95 = 1.959963984540054
 
 
 def by_year(result: BacktestResult, periods_per_year: float) -> pd.DataFrame:
@@ -90,21 +88,22 @@ def deepest_drawdowns(result: BacktestResult, count: int = 5) -> pd.DataFrame:
         bar, and that bar's stamp.
     """
     value = np.concatenate([[starting_equity(result)], result.equity.to_numpy(dtype=np.float64)])
+    falls = sorted(drawdowns(value), key=lambda fall: -fall.depth)[:count]
     stamps = _stamps(result)
-    rows = [
+
+    def at(moments: Iterable[object]) -> pd.Series:
+        return pd.Series(list(moments), dtype=stamps.dtype)
+
+    return pd.DataFrame(
         {
-            "peak": stamps[max(fall.peak - 1, 0)],
-            "trough": stamps[fall.trough - 1],
-            "recovery": stamps[fall.end - 1] if fall.recovered else pd.NaT,
-            "depth": fall.depth,
-            "bars_down": fall.trough - fall.peak,
-            "bars_up": fall.end - fall.trough,
-            "bars": fall.bars,
+            "peak": at([stamps[max(fall.peak - 1, 0)] for fall in falls]),
+            "trough": at([stamps[fall.trough - 1] for fall in falls]),
+            "recovery": at([stamps[fall.end - 1] if fall.recovered else pd.NaT for fall in falls]),
+            "depth": [fall.depth for fall in falls],
+            "bars_down": [fall.trough - fall.peak for fall in falls],
+            "bars_up": [fall.end - fall.trough for fall in falls],
+            "bars": [fall.bars for fall in falls],
         }
-        for fall in sorted(drawdowns(value), key=lambda fall: -fall.depth)[:count]
-    ]
-    return pd.DataFrame(rows, columns=["peak", "trough", "recovery", "depth", "bars_down", "bars_up", "bars"]).astype(
-        dict.fromkeys(("peak", "trough", "recovery"), stamps.dtype)
     )
 
 
@@ -144,8 +143,8 @@ def _row(columns: dict[str, Float64Array], chosen: NDArray[np.bool_], periods_pe
         "annual_volatility": float(net.std(ddof=1) * math.sqrt(periods_per_year)) if len(net) > 1 else math.nan,
         "sharpe": sharpe,
         "sharpe_se": error,
-        "sharpe_low": sharpe - _Z95 * error,
-        "sharpe_high": sharpe + _Z95 * error,
+        "sharpe_low": sharpe - Z95 * error,
+        "sharpe_high": sharpe + Z95 * error,
         "log_growth": float(growth.sum()),
         "max_drawdown": max((fall.depth for fall in falls), default=0.0),
         "exposure": float(exposure.mean()),

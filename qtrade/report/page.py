@@ -22,8 +22,9 @@ from qtrade.evaluation.skill import LEVEL, MIN_LABELS, HorizonSkill
 from qtrade.evaluation.verdict import Verdict
 from qtrade.files import write_text
 from qtrade.forecasts import Forecasts
-from qtrade.report import caveat, figures
-from qtrade.report.text import UNKNOWN, Cell, Table, Tone, interval, metric_cell, metric_table, number, p_value, points
+from qtrade.report import backtests, caveat, figures
+from qtrade.report.backtests import StrategyReport
+from qtrade.report.text import UNKNOWN, Cell, Table, Tone, interval, number, p_value, points, stamp
 from qtrade.types import Bars, Float64Array
 
 # Names of the columns of the fold table that the pipeline fills; any other column keeps its own.
@@ -42,28 +43,6 @@ FOLD_COLUMNS: Mapping[str, str] = {
 
 # Ranks of the forecasts shown, as the share of all forecasts that came closer.
 _EXAMPLES = (("A good one", 0.1), ("A typical one", 0.5), ("A bad one", 0.9))
-
-
-@dataclass(frozen=True, eq=False)
-class StrategyReport:
-    """One backtest and buy-and-hold over the same bars.
-
-    Attributes
-    ----------
-    name, params
-        The strategy and its parameters.
-    equity, benchmark
-        Account value at each close of the test period, of the strategy and of buy-and-hold, on one UTC index.
-    metrics, benchmark_metrics
-        Their numbers by name, None where undefined (see `qtrade.report.text.METRICS` for names and units).
-    """
-
-    name: str
-    params: Mapping[str, object]
-    equity: pd.Series
-    benchmark: pd.Series
-    metrics: Mapping[str, float | None]
-    benchmark_metrics: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +86,9 @@ class ReportInput:
     delay
         Bars between an origin's close and the close its path starts from: the forecast of origin t is of the returns
         of bars t + 1 + delay to t + H + delay.
+    comparison
+        What `qtrade.backtest.comparison.Comparison.to_dict` says of the backtests, by their `spec`; None if they were
+        not compared.
     """
 
     title: str
@@ -128,6 +110,7 @@ class ReportInput:
     commands: tuple[str, ...]
     notes: tuple[str, ...] = ()
     delay: int = 0
+    comparison: Mapping[str, Any] | None = None
 
 
 def write_invalid(path: Path, run_name: str, evaluation: Mapping[str, Any]) -> None:
@@ -171,7 +154,7 @@ def render(report: ReportInput) -> str:
         enough=ENOUGH,
         shift=caveat.shift(found),
         intervals=caveat.intervals(found, report.forecasts.origin.min()),
-        backtests=[_backtest(report, position) for position in range(len(report.backtests))],
+        trading=backtests.trading(report.backtests, starts, found, report.comparison),
         fold_table=_fold_table(report.folds),
         power=caveat.power(skill),
     )
@@ -188,17 +171,7 @@ def _tiles(report: ReportInput) -> list[tuple[str, Cell]]:
         tiles.append((f"Correlation (IC), {ahead}", _correlation_cell(shown.correlation)))
         visible = Cell(number(shown.detectable_ic, "ratio"), f"{number(shown.n_eff, 'count')} independent forecasts")
         tiles.append((f"Smallest visible IC, {ahead}", visible))
-    if report.backtests:
-        first = report.backtests[0]
-        for key, label in (
-            ("net_annual_return", "Net return per year"),
-            ("sharpe", "Sharpe ratio, net"),
-            ("max_drawdown", "Deepest drawdown"),
-        ):
-            own, hold = metric_cell(first.metrics, key), metric_cell(first.benchmark_metrics, key)
-            notes = (own.note, f"buy and hold {hold.text} {hold.note}".strip())
-            tiles.append((f"{label}, {first.name}", Cell(own.text, "; ".join(filter(None, notes)))))
-    return tiles
+    return tiles + backtests.tiles(report.backtests)
 
 
 def _error_table(model: str, skill: tuple[HorizonSkill, ...]) -> Table:
@@ -330,7 +303,7 @@ def _fold_table(folds: pd.DataFrame) -> Table:
 
 def _value_cell(value: object) -> Cell:
     if isinstance(value, pd.Timestamp):
-        return Cell(_stamp(value))
+        return Cell(stamp(value))
     if isinstance(value, float | np.floating):
         return Cell(number(float(value), "plain"))
     return Cell(str(value))
@@ -374,50 +347,8 @@ def _fans(report: ReportInput) -> list[dict[str, object]]:
         closes = bars.close[symbol].to_numpy(dtype=np.float64)[first : last + 1]
         drawn = figures.fan(forecasts.where(chosen), report.actual[row], closes, f"fan{position}", delay=report.delay)
         closer = f"{share:.0%} of all forecasts came closer"
-        fans.append({"label": label, "where": f"{symbol}, {_stamp(origin)}: {closer}", "figure": Markup(drawn)})
+        fans.append({"label": label, "where": f"{symbol}, {stamp(origin)}: {closer}", "figure": Markup(drawn)})
     return fans
-
-
-def _backtest(report: ReportInput, position: int) -> dict[str, object]:
-    one = report.backtests[position]
-    starts = pd.DatetimeIndex(report.folds["test_start"])
-    traded = report.evaluation.trading
-    main = traded is not None and position == _main(report)
-    null = traded.null.fan if traded is not None and main else None
-    if null is not None and (len(null) != len(one.equity) or not np.isfinite(null).all()):
-        null = None
-
-    def drawn(key: str, *, narrow: bool) -> Markup:
-        return Markup(figures.equity(one.equity, one.benchmark, starts, f"{key}{position}", null=null, narrow=narrow))
-
-    return {
-        "name": one.name,
-        "params": ", ".join(f"{name} = {_setting(value)}" for name, value in one.params.items()),
-        "wide": drawn("wide", narrow=False),
-        "narrow": drawn("narrow", narrow=True),
-        "null": null is not None,
-        "evidence": caveat.evidence(report.evaluation) if main else None,
-        "table": metric_table(
-            f"{one.name} and buy and hold over the same bars",
-            {one.name: one.metrics, "Buy and hold": one.benchmark_metrics},
-        ),
-    }
-
-
-def _main(report: ReportInput) -> int | None:
-    """Position of the backtest that gate G8 judged: of those with its name, the one with its Sharpe ratio."""
-    traded = report.evaluation.trading
-    named = [position for position, one in enumerate(report.backtests) if traded and one.name == traded.strategy]
-    if traded is None or not named:
-        return None
-    judged = traded.evidence.sharpe or 0.0
-    return min(named, key=lambda position: abs((report.backtests[position].metrics.get("sharpe") or 0.0) - judged))
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
 
 
 def _ahead(horizon: int) -> str:
@@ -426,8 +357,3 @@ def _ahead(horizon: int) -> str:
 
 def _period(index: pd.DatetimeIndex) -> str:
     return f"{index.min():%Y-%m-%d} to {index.max():%Y-%m-%d}"
-
-
-def _stamp(moment: pd.Timestamp) -> str:
-    """Write a session as its date, and a moment within a day with its time."""
-    return f"{moment:%Y-%m-%d}" if moment == moment.normalize() else f"{moment:%Y-%m-%d %H:%M}"

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import pandas as pd
+
+from qtrade.backtest.metrics import Z95
+
 UNKNOWN = "\N{EN DASH}"
 
 Kind = Literal["percent", "signed_percent", "ratio", "signed", "count", "plain"]
@@ -98,6 +102,11 @@ def number(value: float | None, kind: Kind, digits: int = 2) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def stamp(moment: pd.Timestamp) -> str:
+    """Write a session as its date, and a moment within a day with its time."""
+    return f"{moment:%Y-%m-%d}" if moment == moment.normalize() else f"{moment:%Y-%m-%d %H:%M}"
+
+
 def interval(low: float | None, high: float | None, kind: Kind, digits: int = 2) -> str:
     """Write a 95% interval as ``[low, high]``."""
     return f"[{number(low, kind, digits)},\N{NO-BREAK SPACE}{number(high, kind, digits)}]"
@@ -108,26 +117,55 @@ def p_value(p: float) -> str:
     return f"p\N{NO-BREAK SPACE}{p:.3f}" if p >= 0.001 else "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001"
 
 
-# Order, names and units of the numbers of a backtest. What is not listed is shown under its own name.
-METRICS: Mapping[str, tuple[str, Kind]] = {
-    "gross_annual_return": ("Gross return per year", "signed_percent"),
-    "cost_annual": ("Costs per year", "percent"),
-    "net_annual_return": ("Net return per year", "signed_percent"),
-    "sharpe": ("Sharpe ratio, net", "ratio"),
-    "annual_volatility": ("Volatility per year", "percent"),
-    "max_drawdown": ("Deepest drawdown", "percent"),
-    "max_drawdown_bars": ("Its length, bars", "count"),
-    "total_return": ("Net return, whole period", "signed_percent"),
-    "cagr": ("Net growth per year, compounded", "signed_percent"),
-    "exposure": ("Average share of equity invested", "percent"),
-    "turnover_per_year": ("Turnover per year, times equity", "ratio"),
-    "trades": ("Fills", "count"),
-    "paid_cost_bps": ("Cost paid per trade, bp", "ratio"),
-    "breakeven_cost_bps": ("Cost per trade that would eat the profit, bp", "ratio"),
-    "hit_rate": ("Bars that gained, of those that moved", "percent"),
-    "bars": ("Bars", "count"),
-    "years": ("Years", "ratio"),
+# Groups of the numbers of a backtest, in order: name, unit and decimals of each. What is not listed is shown under its
+# own name.
+GROUPS: Mapping[str, Mapping[str, tuple[str, Kind, int]]] = {
+    "Return and risk": {
+        "gross_annual_return": ("Gross return per year", "signed_percent", 1),
+        "cost_annual": ("Costs per year", "percent", 1),
+        "net_annual_return": ("Net return per year", "signed_percent", 1),
+        "total_return": ("Net return, whole period", "signed_percent", 1),
+        "cagr": ("Net growth per year, compounded", "signed_percent", 1),
+        "annual_volatility": ("Volatility per year", "percent", 1),
+        "sharpe": ("Sharpe ratio, net", "ratio", 2),
+        "sortino": ("Sortino ratio", "ratio", 2),
+        "calmar": ("Calmar ratio", "ratio", 2),
+        "profit_factor": ("Gains of bars over losses", "ratio", 2),
+        "hit_rate": ("Bars that gained, of those that moved", "percent", 1),
+        "max_drawdown": ("Deepest drawdown", "percent", 1),
+        "max_drawdown_bars": ("Its length, bars", "count", 0),
+        "longest_drawdown_bars": ("Longest drawdown, bars", "count", 0),
+        "value_at_risk_5": ("Loss that one bar in 20 reaches (VaR 5%)", "percent", 2),
+        "expected_shortfall_5": ("Mean loss of those bars (ES 5%)", "percent", 2),
+        "worst_bar": ("Worst bar", "signed_percent", 2),
+        "skew": ("Skew of the bars", "ratio", 2),
+        "kurtosis": ("Kurtosis of the bars (normal: 3)", "ratio", 1),
+        "bars": ("Bars", "count", 0),
+        "years": ("Years", "ratio", 2),
+    },
+    "Trading": {
+        "trades": ("Fills", "count", 0),
+        "turnover_per_year": ("Turnover per year, times equity", "ratio", 2),
+        "exposure": ("Average share of equity invested", "percent", 1),
+        "time_in_market": ("Bars with a position", "percent", 1),
+        "average_holding_bars": ("Average holding time, bars", "ratio", 1),
+        "fill_cost_annual": ("Fees and slippage per year", "percent", 2),
+        "financing_annual": ("Borrowing and funding per year", "percent", 2),
+        "cost_per_fill": ("Cost per fill, money", "ratio", 2),
+        "paid_cost_bps": ("Cost per fill, bp", "ratio", 2),
+        "breakeven_cost_bps": ("Cost per fill that would eat the profit, bp", "ratio", 2),
+    },
+    "Against buy and hold": {
+        "beta": ("Beta", "ratio", 2),
+        "alpha_annual": ("Alpha per year", "signed_percent", 1),
+        "correlation": ("Correlation", "ratio", 2),
+        "up_capture": ("Share taken of its rises", "percent", 0),
+        "down_capture": ("Share taken of its falls", "percent", 0),
+        "tracking_error": ("Volatility of the difference, per year", "percent", 1),
+        "information_ratio": ("Information ratio", "ratio", 2),
+    },
 }
+METRICS = {name: told for group in GROUPS.values() for name, told in group.items()}
 # Shown inside the cell of the number they belong to, never apart from it.
 _INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("sharpe", "beta", "alpha_annual")}
 _WITHIN = ("sharpe_se", "information_ratio_se", *(bound for bounds in _INTERVALS.values() for bound in bounds))
@@ -136,30 +174,38 @@ _WITHIN = ("sharpe_se", "information_ratio_se", *(bound for bounds in _INTERVALS
 def metric_cell(metrics: Mapping[str, float | None], key: str) -> Cell:
     """Write one number of a backtest.
 
-    A Sharpe ratio, a beta and an alpha carry their 95% interval with them. A strategy that turns over less than once a
-    year has no break-even cost.
+    A Sharpe ratio, a beta, an alpha and an information ratio carry their 95% interval with them. A strategy that turns
+    over less than once a year has no break-even cost.
     """
-    _, kind = METRICS.get(key, (key, "plain"))
+    _, kind, digits = METRICS.get(key, (key, "plain", 2))
     if key == "breakeven_cost_bps" and (turnover := metrics.get("turnover_per_year")) is not None and turnover < 1:
         # Years of gains divided by next to no trades: a huge number that says nothing about costs.
         return Cell(UNKNOWN, "hardly trades")
-    digits = 1 if kind in ("percent", "signed_percent") else 2
-    text = number(metrics.get(key), kind, digits)
+    value = metrics.get(key)
+    text = number(value, kind, digits)
     if key in _INTERVALS and text != UNKNOWN:
         low, high = _INTERVALS[key]
         return Cell(text, interval(metrics.get(low), metrics.get(high), kind, digits))
+    error = metrics.get("information_ratio_se")
+    if key == "information_ratio" and value is not None and error is not None:
+        return Cell(text, interval(value - Z95 * error, value + Z95 * error, kind, digits))
     return Cell(text)
 
 
-def metric_table(caption: str, columns: Mapping[str, Mapping[str, float | None]]) -> Table:
-    """Put backtests side by side, one column each, in the order of `METRICS`; unknown numbers come last."""
+def metric_tables(columns: Mapping[str, Mapping[str, float | None]]) -> list[Table]:
+    """Put backtests side by side, one column each: a table per group of `GROUPS`, and one for the numbers unknown."""
     present = {key for metrics in columns.values() for key in metrics} - set(_WITHIN)
-    keys = [key for key in METRICS if key in present] + sorted(present - set(METRICS))
-    return Table(
-        caption=caption,
-        columns=("", *columns),
-        rows=tuple(
-            (Cell(METRICS[key][0] if key in METRICS else key), *(metric_cell(one, key) for one in columns.values()))
-            for key in keys
-        ),
-    )
+    groups = {caption: [key for key in group if key in present] for caption, group in GROUPS.items()}
+    groups["Other numbers"] = sorted(present - set(METRICS))
+    return [
+        Table(
+            caption=caption,
+            columns=("", *columns),
+            rows=tuple(
+                (Cell(METRICS[key][0] if key in METRICS else key), *(metric_cell(one, key) for one in columns.values()))
+                for key in keys
+            ),
+        )
+        for caption, keys in groups.items()
+        if keys
+    ]

@@ -153,6 +153,12 @@ def test_an_account_that_never_falls_has_no_drawdowns() -> None:
     assert str(table["peak"].dtype).endswith("UTC]")
 
 
+def test_a_single_fall_may_not_have_recovered() -> None:
+    table = deepest_drawdowns(make_result([0.1, -0.1, 0.0]))
+    assert table["recovery"].isna().tolist() == [True]
+    assert str(table["recovery"].dtype).endswith("UTC]")
+
+
 def test_a_fall_from_the_very_start_has_the_first_stamp() -> None:
     result = make_result([-0.1, 0.0, 0.2], start="2024-01-01")
     fall = deepest_drawdowns(result).iloc[0]
