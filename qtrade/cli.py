@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
+from qtrade.cli_backtest import RUNS, RunArgument, RunsOption, backtest_app, backtest_table
 from qtrade.cli_data import CACHE, CacheOption, JsonOption, data_app
-from qtrade.errors import IntegrityError, PartialError, QtradeError, UsageError, nearest
-from qtrade.terminal import err, make_table, number, out, print_records, progress_bars
+from qtrade.errors import IntegrityError, QtradeError, UsageError, nearest
+from qtrade.terminal import err, make_table, out, print_records, progress_bars
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(backtest_app)
 
 Symbols = Annotated[list[str] | None, typer.Argument(help="Symbols, such as ^GSPC ^IXIC.", show_default=False)]
 SymbolsOption = Annotated[
@@ -79,10 +79,6 @@ KeysOption = Annotated[
     str | None,
     typer.Option("--attention-keys", help="Keys that rank the queries: sampled or all.", show_default=False),
 ]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of runs.")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its folder.")]
-
-RUNS = Path("runs")
 INTERRUPTED = 130
 
 
@@ -144,7 +140,7 @@ def run(
     )
     from qtrade.data.cache import Cache
     from qtrade.data.fetch import fetch as fetch_bars
-    from qtrade.pipeline.backtest import backtest_run, load_strategies
+    from qtrade.pipeline.backtest import RuinedError, backtest_run, load_strategies
     from qtrade.pipeline.report import report_run
     from qtrade.pipeline.train import train_run
     from qtrade.runs import save_config
@@ -157,10 +153,8 @@ def run(
         ruined = None
         try:
             backtest_run(finished, progress=progress, config=resolved)
-        except PartialError as error:
-            if (finished.folder / "report.html").exists():
-                raise  # the report there is whole, of other accounts or strategies
-            ruined = error
+        except RuinedError as error:
+            ruined = error  # told once the report, which says so too, is written
         save_config(finished, resolved)
         page = report_run(finished, progress=progress)
     _summarise(finished)
@@ -271,39 +265,6 @@ def train(
         save_config(finished, resolved)
         evaluate_run(finished, progress=progress)
     typer.echo(finished.folder)
-
-
-@app.command()
-def backtest(
-    run_name: RunArgument,
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option("--strategy", "-s", help="Name or path. Repeatable. Default: those of the run."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A parameter of the strategy, as threshold=0.01. Repeatable.")
-    ] = None,
-    runs: RunsOption = RUNS,
-) -> None:
-    """Backtest strategies on the forecasts of a run.
-
-    Example: qtrade backtest run-1a2b3c4d -s path_momentum --set step=12
-    """
-    from qtrade.config import parse_assignment
-    from qtrade.pipeline.backtest import backtest_run
-    from qtrade.runs import open_run
-
-    params: dict[str, Any] = dict(parse_assignment(text) for text in settings or [])
-    if params and len(strategy or []) != 1:
-        raise UsageError("--set needs exactly one --strategy", why="a parameter belongs to one strategy")
-    chosen = dict.fromkeys(strategy, params) if strategy else None
-    found = open_run(runs, run_name)
-    with progress_bars() as progress:
-        folders = backtest_run(found, progress=progress, strategies=chosen)
-    made = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
-    _backtest_table([(one["strategy"], one["params"], one["metrics"]) for one in made], made[0]["buy_and_hold"])
-    for folder in folders:
-        typer.echo(folder)
 
 
 @app.command()
@@ -452,28 +413,6 @@ def models(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def strategies(as_json: JsonOption = False) -> None:
-    """List the strategies found in ./strategies and those that come with qtrade.
-
-    Example: qtrade strategies
-    """
-    from qtrade.strategy import list_strategies, strategy_folders
-
-    print_records(
-        [
-            {
-                "name": one.name,
-                "what": one.problem or one.summary,
-                "parameters": [f"{field.name}: {field.kind} = {field.default}" for field in one.parameters],
-                "file": str(one.path),
-            }
-            for one in list_strategies(strategy_folders())
-        ],
-        as_json,
-    )
-
-
-@app.command()
 def doctor(as_json: JsonOption = False, cache: CacheOption = CACHE) -> None:
     """Show versions, device, threads and cache, and what is missing.
 
@@ -562,36 +501,7 @@ def _summarise(finished: Run) -> None:
         if gate["grade"] not in ("PASS", "NOT MEASURED"):
             out.print(Text(f"{gate['gate']} {gate['title']} {gate['grade']}: {gate['reasons'][0]}"))
     out.print()
-    _backtest_table([(one["name"], one["params"], one) for one in numbers["backtests"]], numbers["buy_and_hold"])
-
-
-def _backtest_table(
-    backtests: Sequence[tuple[str, dict[str, Any], dict[str, Any]]], buy_and_hold: dict[str, Any] | None
-) -> None:
-    """Print some backtests and buy-and-hold below one another, with parameters where a name alone is ambiguous.
-
-    Parameters
-    ----------
-    backtests
-        Name, parameters and metrics of each.
-    """
-    table = make_table("strategy")
-    titles = ("gross\n%/year", "cost\n%/year", "net\n%/year", "Sharpe ratio\n95% interval", "deepest\nfall %", "fills")
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
-    seen = Counter(name for name, _, _ in backtests)
-    for name, params, values in [*backtests, *([("buy and hold", {}, buy_and_hold)] if buy_and_hold else [])]:
-        told = [f"  {key}={value}" for key, value in params.items()] if seen[name] > 1 else []
-        table.add_row(
-            Text("\n".join([name, *told])),
-            number(values["gross_annual_return"], percent=True),
-            number(values["cost_annual"], percent=True),
-            number(values["net_annual_return"], percent=True),
-            _with_interval(values["sharpe"], values["sharpe_low"], values["sharpe_high"]),
-            number(values["max_drawdown"], percent=True),
-            f"{values['trades']:,.0f}",
-        )
-    out.print(table)
+    backtest_table([(one["name"], one["params"], one) for one in numbers["backtests"]], numbers["buy_and_hold"])
 
 
 def _path_tables(path: DataFrame) -> None:
@@ -606,10 +516,6 @@ def _path_tables(path: DataFrame) -> None:
             moved = f"{100 * row['return']:+.3f}"
             table.add_row(str(row["step"]), f"{row['time']:%Y-%m-%d %H:%M}", moved, f"{row['price']:,.2f}", interval)
         out.print(table)
-
-
-def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    return "-" if value is None else f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 if __name__ == "__main__":

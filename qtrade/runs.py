@@ -225,6 +225,17 @@ def evaluated_otherwise(run: Run, assignments: Sequence[str]) -> RunConfig:
     return config
 
 
+def traded_otherwise(run: Run, assignments: Sequence[str]) -> RunConfig:
+    """Return a run's configuration with another account: ``delay=2``, ``costs.borrow_bps=50``.
+
+    Raises
+    ------
+    UsageError
+        If a setting is unknown or its value is not valid.
+    """
+    return load_config(run.folder / "config.toml", [f"backtest.{text.strip()}" for text in assignments])
+
+
 def _pinned(config: RunConfig, description: Mapping[str, Any]) -> RunConfig:
     """Name the versions of the bars in a configuration."""
     found = description.get("data", {}).get("versions", {})

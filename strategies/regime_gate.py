@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from qtrade.types import Bars, IntArray
 class RegimeGate:
     """Closes for a fold, a symbol and a regime if there the squared validation errors exceed the squared returns."""
 
-    base: Strategy = field(default=nested("forecast_sign"))
+    base: Strategy = nested("forecast_sign")
     """The strategy that is followed or not."""
     step: int = 0
     """Bars ahead at which skill is measured; 0 takes the end of the path."""

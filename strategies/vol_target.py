@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from qtrade.types import Bars, Float64Array
 class VolTarget:
     """Multiplies weights by the target over the volatility that they would have had in the last bars."""
 
-    base: Strategy = field(default=nested("forecast_sign"))
+    base: Strategy = nested("forecast_sign")
     """The strategy that is scaled."""
     target: float = 0.10
     """Yearly volatility aimed at: 0.10 is ten per cent."""

@@ -12,14 +12,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrade.backtest.costs import BacktestConfig, require_bar_to_fill
+from qtrade.backtest.costs import NOTHING_LEFT, BacktestConfig, require_bar_to_fill
 from qtrade.backtest.engine import market_prices
 from qtrade.backtest.exits import Exits
 from qtrade.backtest.planner import plan
 from qtrade.types import Bars, Float64Array, IntArray
+
+# Weights that are kept until they are simulated together: 64 MB.
+_AT_ONCE = 8_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,8 @@ class Variants:
         (V,) mean money traded per bar, as a share of equity.
     exposure
         (V,) mean share of equity in the market at the closes, long plus short.
+    drawdown
+        (V,) deepest fall of the account below an earlier peak, as a positive share of that peak.
     fills
         (V,) number of fills.
     ruined
@@ -47,15 +53,16 @@ class Variants:
     cost: Float64Array
     turnover: Float64Array
     exposure: Float64Array
+    drawdown: Float64Array
     fills: IntArray
     ruined: NDArray[np.bool_]
 
     @classmethod
     def empty(cls, bars: int, variants: int) -> Variants:
         """Make room for what is filled in later."""
-        gross, cost, turnover, exposure = np.empty((4, variants))
+        gross, cost, turnover, exposure, drawdown = np.empty((5, variants))
         fills, ruined = np.zeros(variants, dtype=np.int64), np.zeros(variants, dtype=np.bool_)
-        return cls(np.empty((bars, variants), order="F"), gross, cost, turnover, exposure, fills, ruined)
+        return cls(np.empty((bars, variants), order="F"), gross, cost, turnover, exposure, drawdown, fills, ruined)
 
 
 def simulate_many(
@@ -70,8 +77,8 @@ def simulate_many(
     Parameters
     ----------
     decided
-        Returns the (T, S) finite weights of variant 0, 1, .. `count` - 1. It is called from this thread, in order;
-        simulations run beside it in others, and no more than a few weights are kept.
+        Returns the (T, S) finite weights of variant 0, 1, .. `count` - 1. It is called in order, and no more weights
+        are kept than are simulated together.
     count
         Number V of variants.
 
@@ -87,26 +94,57 @@ def simulate_many(
 
     def trade(number: int, weights: Float64Array) -> None:
         made = plan(prices, weights, levels, config, bars.periods_per_year, orders=False)
-        before = np.concatenate([[config.cash], made.value[:-1]])
-        # A ruined account stands still: nothing is divided by what it is no longer worth.
-        before[made.ruined + 1 :] = np.inf
-        cost = (made.paid + made.financing) / before
-        net = np.diff(made.value, prepend=config.cash) / before
-        variants.net[:, number] = net
-        variants.cost[number], variants.gross[number] = cost.mean(), (net + cost).mean()
-        variants.turnover[number], variants.exposure[number] = (made.traded / before).mean(), made.exposure.mean()
+        *summary, variants.drawdown[number] = _earned_compiled(
+            config.cash, made.value, made.paid, made.financing, made.traded, made.exposure, variants.net[:, number]
+        )
+        variants.gross[number], variants.cost[number], variants.turnover[number], variants.exposure[number] = summary
         variants.fills[number], variants.ruined[number] = made.fills, made.ruined < len(bars)
 
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = []
-        for number in range(count):
-            weights = decided(number)
-            if weights.shape != bars.close.shape or not np.isfinite(weights).all():
+    # Deciding holds Python's lock, and simulating does not: side by side they would wait for one another.
+    together = max(1, _AT_ONCE // bars.close.size)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, count, together):
+            numbers = range(start, min(start + together, count))
+            batch = [decided(number) for number in numbers]
+            if not all(one.shape == bars.close.shape and np.isfinite(one).all() for one in batch):
                 raise ValueError("weights must be finite, one for each bar and symbol")
-            waiting.append(pool.submit(trade, number, weights))
-            if len(waiting) > 4 * workers:
-                waiting.pop(0).result()
-        for one in waiting:
-            one.result()
+            for _ in pool.map(trade, numbers, batch):
+                pass  # raises what a simulation raised
     return variants
+
+
+def _earned(
+    cash: float,
+    value: Float64Array,
+    paid: Float64Array,
+    financing: Float64Array,
+    traded: Float64Array,
+    exposure: Float64Array,
+    net: Float64Array,
+) -> tuple[float, float, float, float, float]:
+    """Write the (T,) net returns of an account into `net`, and return what else is told of it.
+
+    Returns
+    -------
+    gross, cost, turnover, exposure, drawdown
+        Means per bar, and the deepest fall.
+    """
+    bars = len(value)
+    gross = cost = turnover = held = deepest = 0.0
+    before, peak = cash, cash
+    for t in range(bars):
+        # A ruined account stands still: nothing is divided by what it is no longer worth.
+        alive = before > NOTHING_LEFT * cash
+        charged = (paid[t] + financing[t]) / before if alive else 0.0
+        net[t] = (value[t] - before) / before if alive else 0.0
+        gross += net[t] + charged
+        cost += charged
+        turnover += traded[t] / before if alive else 0.0
+        held += exposure[t]
+        peak = max(peak, value[t])
+        deepest = max(deepest, 1 - value[t] / peak)
+        before = value[t]
+    return gross / bars, cost / bars, turnover / bars, held / bars, deepest
+
+
+_earned_compiled = numba.njit(cache=True, nogil=True)(_earned)

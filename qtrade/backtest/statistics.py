@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from qtrade.backtest.costs import BacktestConfig
 from qtrade.backtest.metrics import sharpe_ratio
 from qtrade.types import Bars, Float64Array, IntArray
 
@@ -152,8 +153,8 @@ def backtest_overfitting(returns: Float64Array, blocks: int = 16) -> float:
     length = bars // blocks
     if variants < 2 or length < 2:
         return math.nan
-    cut = returns[bars - length * blocks :].reshape(blocks, length, variants)
-    sums, squares = cut.sum(axis=1), (cut**2).sum(axis=1)
+    cuts = np.array_split(returns[bars - length * blocks :], blocks)
+    sums, squares = (np.stack([(cut**power).sum(axis=0) for cut in cuts]) for power in (1, 2))
     chosen = np.array(list(combinations(range(blocks), blocks // 2)))
     past = np.zeros((len(chosen), blocks))
     np.put_along_axis(past, chosen, 1.0, axis=1)
@@ -161,8 +162,8 @@ def backtest_overfitting(returns: Float64Array, blocks: int = 16) -> float:
     below = 0
     for start in range(0, len(past), step):
         inside = past[start : start + step]
-        best = _ratios(inside @ sums, inside @ squares, length * blocks // 2).argmax(axis=1)
-        later = _ratios((1 - inside) @ sums, (1 - inside) @ squares, length * blocks // 2)
+        best = sharpe_of_sums(inside @ sums, inside @ squares, length * blocks // 2).argmax(axis=1)
+        later = sharpe_of_sums((1 - inside) @ sums, (1 - inside) @ squares, length * blocks // 2)
         own = np.take_along_axis(later, best[:, None], axis=1)
         # A rank r of N has logit ln(r / (N + 1 - r)), at most 0 where r <= (N + 1) / 2; ties share their mean rank.
         worse, better = (later < own - _SAME).sum(axis=1), (later > own + _SAME).sum(axis=1)
@@ -226,7 +227,7 @@ def circular_shift_null(
     Parameters
     ----------
     held
-        (T, S) weight in each symbol while row t of `asset_returns` is earned; see `open_to_open`. Never the share at
+        (T, S) weight in each symbol while row t of `asset_returns` is earned; see `fill_to_fill`. Never the share at
         the close of the bar whose return is earned: that share has grown by this very return.
     asset_returns
         (T, S) simple returns.
@@ -276,7 +277,7 @@ def circular_shift_null(
         account = path[:, -1]
         if len(drawn):
             fan[start:stop] = _columns_quantiles(path[1:])
-    ratios = _ratios(sums, squares, bars)
+    ratios = sharpe_of_sums(sums, squares, bars)
     own, null = float(ratios[0]), ratios[1:]
     if not held.any():
         own = math.nan
@@ -285,8 +286,8 @@ def circular_shift_null(
     return ShiftNull(sharpe=own, null=null, p=p, fan=fan)
 
 
-def open_to_open(bars: Bars, decided: pd.DataFrame, delay: int) -> tuple[Float64Array, Float64Array]:
-    """Pair the weights that fills at the open bring about with the returns that they earn.
+def fill_to_fill(bars: Bars, decided: pd.DataFrame, account: BacktestConfig) -> tuple[Float64Array, Float64Array]:
+    """Pair the weights that fills bring about with the returns that they earn.
 
     Parameters
     ----------
@@ -294,25 +295,23 @@ def open_to_open(bars: Bars, decided: pd.DataFrame, delay: int) -> tuple[Float64
         Market of T bars and S symbols.
     decided
         (T, S) weights decided at each close, on the index of `bars`.
-    delay
-        Bars from the decision to the fill, at least 1.
+    account
+        Delay, and the price of a bar that fills.
 
     Returns
     -------
     held, asset_returns
-        (T, S) each: the weight from the open of bar t, decided at the close of bar t - delay and 0 before the first
-        fill; and the return from that open to the next, in the last bar to its close. Between fills the weight stays
-        as decided, where in a real account it drifts with the price.
+        (T, S) each: the weight from the open (or close) of bar t, decided at the close of bar t - delay and 0 before
+        the first fill; and the return from that price to the next of its kind, in the last bar to its close. Between
+        fills the weight stays as decided, where in a real account it drifts with the price.
     """
     if not decided.index.equals(bars.index) or decided.shape != bars.open.shape:
         raise ValueError("weights do not share the index and symbols of the bars")
-    if delay < 1:
-        raise ValueError(f"delay must be at least 1, got {delay}")
-    opens = bars.open.to_numpy(dtype=np.float64)
-    ends = np.concatenate([opens[1:], bars.close.to_numpy(dtype=np.float64)[-1:]])
-    held = np.zeros_like(opens)
-    held[delay:] = decided.to_numpy(dtype=np.float64)[:-delay]
-    return held, ends / opens - 1
+    close = bars.close.to_numpy(dtype=np.float64)
+    at = bars.open.to_numpy(dtype=np.float64) if account.fill == "open" else close
+    held = np.zeros_like(at)
+    held[account.delay :] = decided.to_numpy(dtype=np.float64)[: len(at) - account.delay]
+    return held, np.concatenate([at[1:], close[-1:]]) / at - 1
 
 
 def _sharpe(returns: Float64Array) -> tuple[float, float]:
@@ -321,9 +320,9 @@ def _sharpe(returns: Float64Array) -> tuple[float, float]:
     return ratio, error * math.sqrt(len(returns) / (len(returns) - 1)) if len(returns) > 1 else math.nan
 
 
-def _ratios(sums: Float64Array, squares: Float64Array, count: int) -> Float64Array:
+def sharpe_of_sums(sums: Float64Array, squares: Float64Array, count: IntArray | int) -> Float64Array:
     """Sharpe ratios per bar from the sums of `count` returns and of their squares; 0 where returns do not vary."""
-    spread = (squares - sums**2 / count) / max(1, count - 1)
+    spread = (squares - sums**2 / count) / np.maximum(1, np.asarray(count) - 1)
     varies = spread * count > 1e-12 * squares
     ratios = np.zeros_like(sums)
     np.divide(sums / count, np.sqrt(spread, where=varies, out=np.ones_like(sums)), out=ratios, where=varies)

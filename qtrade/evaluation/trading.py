@@ -15,8 +15,8 @@ from qtrade.backtest.statistics import (
     backtest_overfitting,
     circular_shift_null,
     deflated_sharpe,
+    fill_to_fill,
     min_track_record,
-    open_to_open,
     probabilistic_sharpe,
 )
 from qtrade.evaluation.plain import plain
@@ -133,8 +133,10 @@ def trading_evidence(
     periods = bars.periods_per_year
     measured = metrics(result, periods)
     net = result.net.to_numpy(dtype=np.float64)
-    held, earned = open_to_open(bars, result.decided, account.delay)
-    cost = account.costs.fees + account.costs.slippage
+    held, earned = fill_to_fill(bars, result.decided, account)
+    # What was paid on average, fixed and least fees included.
+    paid = measured.paid_cost_bps
+    cost = paid * BASIS_POINT if paid > 0 else account.costs.fees + account.costs.slippage
     shifts = circular_shift_null(held, earned, cost, min_shift=min_shift, draws=draws, seed=seed)
     different = np.empty((len(net), 0)) if variants is None else np.unique(variants, axis=1)
     enough = different.shape[1] >= MIN_VARIANTS
@@ -149,7 +151,7 @@ def trading_evidence(
         trials=trials,
         min_track_record_years=_not_nan(min_track_record(net) / periods),
         shift_p=plain(shifts.p),
-        breakeven_over_cost=plain(measured.breakeven_cost_bps * BASIS_POINT / cost) if cost > 0 else None,
+        breakeven_over_cost=plain(measured.breakeven_cost_bps / paid) if paid > 0 else None,
         delay_retention=None if delayed is None else retention(measured.sharpe, metrics(delayed, periods).sharpe),
         pbo=plain(backtest_overfitting(different)) if enough else None,
         variants=int(different.shape[1]),

@@ -62,13 +62,41 @@ class Tested:
         return str(self.told["spec"])
 
 
+@dataclass(frozen=True, eq=False)
+class Backtests:
+    """Backtests of several strategies on equal data.
+
+    Attributes
+    ----------
+    tested
+        In the order in which they were asked for.
+    hold
+        (T,) net returns per bar of buy-and-hold with the same account.
+    tried
+        Everything that was tried on this market so far, these included.
+    account, periods_per_year, seed
+        The account, the bars in a year, and the seed of bootstraps.
+    """
+
+    tested: tuple[Tested, ...]
+    hold: Float64Array
+    tried: Tried
+    account: BacktestConfig
+    periods_per_year: float
+    seed: int
+
+    def compare(self) -> Comparison:
+        """Hold them against buy-and-hold: SPA and StepM (see `qtrade.backtest.comparison`)."""
+        return compare({one.name: one.net for one in self.tested}, self.hold, self.periods_per_year, seed=self.seed)
+
+
 def backtest_run(
     run: Run,
     *,
     progress: Progress,
     config: RunConfig | None = None,
     strategies: Sequence[LoadedStrategy] | None = None,
-) -> list[Tested]:
+) -> Backtests:
     """Backtest strategies on the forecasts of a run, with buy-and-hold over the same bars beside each.
 
     Every strategy passes the look-ahead audit before it is simulated, and enters the ledger.
@@ -100,20 +128,23 @@ def backtest_run(
         ledger.add([_trial(run, strategy, venue, result)])
         progress.advance(1, f"{strategy.name}: ruined" if result.ruined is not None else strategy.name)
     tried = ledger.tried(venue.market)
-    tested = [
-        Tested(folder, told, luck_of(result.net, venue.span.periods_per_year, tried), result.net.to_numpy(np.float64))
+    periods = venue.span.periods_per_year
+    tested = tuple(
+        Tested(folder, told, luck_of(result.net, periods, tried), result.net.to_numpy(dtype=np.float64))
         for folder, told, result in saved
-    ]
+    )
+    hold = venue.hold.net.to_numpy(dtype=np.float64)
+    backtests = Backtests(tested, hold, tried, venue.account, periods, venue.seed)
     ruined = [(told["spec"], result) for _, told, result in saved if result.ruined is not None]
     if ruined:
-        raise RuinedError(ruined, tested)
-    return tested
+        raise RuinedError(ruined, backtests)
+    return backtests
 
 
 class RuinedError(PartialError):
-    """Some strategies lost all there was. `tested` holds every backtest, theirs included."""
+    """Some strategies lost all there was. `backtests` holds every backtest, theirs included."""
 
-    def __init__(self, ruined: Sequence[tuple[str, BacktestResult]], tested: list[Tested]) -> None:
+    def __init__(self, ruined: Sequence[tuple[str, BacktestResult]], backtests: Backtests) -> None:
         names = "; ".join(
             f"{name}: the account is ruined, it is worth {result.equity.iloc[-1]:,.2f} at {result.ruined}"
             for name, result in ruined
@@ -123,18 +154,12 @@ class RuinedError(PartialError):
             why="a position lost more than there was; from then on the account stands still",
             fix="use smaller weights or less leverage, or a strategy that is never short; the backtests are saved",
         )
-        self.tested = tested
+        self.backtests = backtests
 
 
 def load_strategies(chosen: Mapping[str, Mapping[str, Scalar]]) -> list[LoadedStrategy]:
     """Load strategies by name, path or spec; a wrong one is found here, before anything is computed for it."""
     return [load_strategy(name, params, strategy_folders()) for name, params in chosen.items()]
-
-
-def compare_tested(tested: Sequence[Tested], venue_hold: pd.Series, periods_per_year: float, seed: int) -> Comparison:
-    """Compare backtests of one venue with buy-and-hold: SPA and StepM (see `qtrade.backtest.comparison`)."""
-    hold = venue_hold.to_numpy(dtype=np.float64)
-    return compare({one.name: one.net for one in tested}, hold, periods_per_year, seed=seed)
 
 
 def describe(strategy: LoadedStrategy, venue: Venue, weights: pd.DataFrame, result: BacktestResult) -> dict[str, Any]:

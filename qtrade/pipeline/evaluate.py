@@ -20,6 +20,9 @@ from qtrade.evaluation.trading import trading_evidence
 from qtrade.evaluation.verdict import Verdict, verdict
 from qtrade.features.targets import volatility
 from qtrade.files import read_json, write_json
+from qtrade.ledger import Market as LedgerMarket
+from qtrade.ledger import Trial
+from qtrade.pipeline.backtest import luck_variance
 from qtrade.pipeline.cadence import suggest_cadence
 from qtrade.pipeline.integrity import find_violations
 from qtrade.pipeline.ladder import Probe, climb
@@ -33,6 +36,7 @@ from qtrade.pipeline.measures import (
 )
 from qtrade.pipeline.replay import Replayed, replay
 from qtrade.pipeline.transfer import make_question, transfer_run
+from qtrade.pipeline.venue import ledger_of
 from qtrade.progress import Progress
 from qtrade.runs import Run, check_run
 from qtrade.strategy import load_strategy, strategy_folders
@@ -113,11 +117,7 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
     intervals, by_regimes = interval_studies(market, config, forecasts, actual, question, regimes)
     progress.advance(1, "intervals")
     optimism = _optimism(run, config, market, folds, progress, full=full, probe=probe)
-    traded = (
-        None
-        if chosen is None or chosen.result is None
-        else _trading(chosen, backtests, bars, config, trials=_trials(run, backtests))
-    )
+    traded = None if chosen is None or chosen.result is None else _trading(chosen, backtests, run, bars, config)
     judged = verdict(mine)
     opened = [
         gates.integrity_gate(()),
@@ -164,9 +164,25 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
         backtests=tuple({"strategy": one.name, "params": dict(one.params), **one.told} for one in backtests),
         index=bars.index,
     )
+    _record(run, bars, folds)
     progress.advance(1, evaluation.verdict.headline)
     write_json(run.folder / "evaluation.json", evaluation.to_dict())
     return evaluation
+
+
+def _record(run: Run, bars: Bars, folds: Sequence[Fold]) -> None:
+    """Enter the model into the ledger: whoever reads its scores may choose by them."""
+    span = bars.rows(folds[0].test.start, folds[-1].test.stop)
+    manifest = run.manifest
+    trial = Trial(
+        market=LedgerMarket.of(span),
+        bars=len(span),
+        snapshot=manifest["facts"]["data"],
+        run=run.name,
+        forecasts=manifest["forecast_hash"],
+        kind="evaluation",
+    )
+    ledger_of(run).add([trial])
 
 
 class _ViolationError(IntegrityError):
@@ -310,29 +326,30 @@ def _shift_gate(shift: ShiftStudy) -> Gate:
     return Gate("G6", "NOT MEASURED" if shift.summary.answer == "cannot tell" else "PASS", tuple(reasons))
 
 
-def _trading(chosen: Replayed, backtests: Sequence[Replayed], bars: Bars, config: RunConfig, *, trials: int) -> Trading:
+def _trading(chosen: Replayed, backtests: Sequence[Replayed], run: Run, bars: Bars, config: RunConfig) -> Trading:
     """Weigh the main strategy's backtest against luck, trials, costs and delay."""
     assert chosen.result is not None, "only a backtest that could be traded again is weighed"
-    results = [one.result for one in backtests if one.result is not None]
-    variants = np.stack([one.net.to_numpy(dtype=np.float64) for one in results], axis=1)
-    first = int(bars.index.get_indexer(chosen.result.net.index[:1])[0])
+    index = pd.DatetimeIndex(chosen.result.net.index)
+    first = int(bars.index.get_indexer(index[:1])[0])
+    span = bars.rows(first, first + len(index))
+    market, ledger = LedgerMarket.of(span), ledger_of(run)
+    tried = ledger.tried(market)
+    # A ledger can be moved away; what lies in the run's folder was tried for all that.
+    trials = max(tried.trials, len(backtests), sum(1 for _ in run.folder.glob("backtests/*/")))
+    mine = [one.result.net.to_numpy(dtype=np.float64) for one in backtests if one.result is not None]
     evidence, null = trading_evidence(
         chosen.result,
-        bars.rows(first, first + len(chosen.result.net)),
+        span,
         config.backtest,
         delayed=chosen.delayed,
         trials=trials,
-        variants=variants,
+        trial_variance=luck_variance(tried, len(index)),
+        variants=np.column_stack([*mine, ledger.variants(market, index)]),
         min_shift=config.window.horizon,
         draws=config.evaluation.shifts,
         seed=config.seed,
     )
     return Trading(chosen.name, evidence, null)
-
-
-def _trials(run: Run, backtests: Sequence[Replayed]) -> int:
-    """Count what was tried on these forecasts as far as the folder tells, with whatever account."""
-    return max(len(backtests), sum(1 for _ in run.folder.glob("backtests/*/")))
 
 
 def _trading_gate(traded: Trading | None, *, decided_again: bool) -> Gate:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from qtrade.backtest.comparison import compare
+from qtrade.backtest.costs import BacktestConfig, CostConfig
 from qtrade.config import RunConfig
 from qtrade.errors import DataError
 from qtrade.evaluation.result import Evaluation
 from qtrade.files import read_json, read_parquet, write_json
+from qtrade.ledger import Market
+from qtrade.pipeline.backtest import luck_of
 from qtrade.pipeline.evaluate import evaluate_run
 from qtrade.pipeline.measures import seed_mean_with_actual
+from qtrade.pipeline.venue import ledger_of
 from qtrade.progress import Progress
-from qtrade.report.page import ReportInput, StrategyReport, write_report
+from qtrade.report.backtests import StrategyReport, check_told
+from qtrade.report.page import ReportInput, write_report
 from qtrade.runs import Run, read_history
 
 
@@ -43,12 +52,7 @@ def report_run(
     manifest = run.manifest
     forecasts, actual = seed_mean_with_actual(*run.forecasts(config.model))
     skills, conclusion = evaluation.skill, evaluation.verdict
-    backtests, damaged = _read_backtests(run)
-    account = config.backtest
-    costs = (
-        f"{account.costs.fees_bps:g} bp fees and {account.costs.slippage_bps:g} bp slippage per fill; "
-        f"decided at a close, filled at the open {account.delay} bar{'s' if account.delay > 1 else ''} later"
-    )
+    backtests, comparison, damaged = _read_backtests(run)
     path = run.folder / "report.html"
     write_report(
         ReportInput(
@@ -65,8 +69,9 @@ def report_run(
             forecasts=forecasts,
             actual=actual,
             delay=config.split.delay,
-            costs=costs,
+            costs=costs_assumed(config.backtest),
             backtests=tuple(backtests),
+            comparison=comparison,
             folds=_fold_table(run),
             config_toml=config.to_toml(),
             commands=_commands(run, config),
@@ -82,6 +87,7 @@ def report_run(
             "skill": {model: [one.to_dict() for one in values] for model, values in skills.items()},
             "backtests": [{"name": one.name, "params": dict(one.params), **dict(one.metrics)} for one in backtests],
             "buy_and_hold": dict(backtests[0].benchmark_metrics) if backtests else None,
+            "comparison": comparison,
         },
     )
     return path
@@ -102,35 +108,96 @@ def _commands(run: Run, config: RunConfig) -> tuple[str, ...]:
     return tuple(again)
 
 
-def _read_backtests(run: Run) -> tuple[list[StrategyReport], list[str]]:
-    """Read the backtests made with the run's account, and a note on each that cannot be read.
+def costs_assumed(account: BacktestConfig) -> str:
+    """Say what trading was assumed to cost and when orders were filled; what the account does not know is left out."""
+    return "; ".join((*_charges(account.costs), _filling(account), *_limits(account)))
+
+
+def _charges(costs: CostConfig) -> list[str]:
+    per_fill = [
+        (costs.fees_bps, f"{costs.fees_bps:g} bp fees"),
+        (costs.slippage_bps, f"{costs.slippage_bps:g} bp slippage"),
+        (costs.fixed_fee, f"a fixed fee of {costs.fixed_fee:g} in money"),
+        (costs.min_fee, f"no less than {costs.min_fee:g} in money of fees"),
+    ]
+    charged = " and ".join(text for amount, text in per_fill if amount)
+    holding = [
+        (costs.borrow_bps, f"{costs.borrow_bps:g} bp per year on what is sold short"),
+        (costs.margin_bps, f"{costs.margin_bps:g} bp per year on borrowed money"),
+        (costs.funding_bps, f"funding of {costs.funding_bps:g} bp per bar from long to short positions"),
+    ]
+    return [f"{charged} per fill" if charged else "nothing per fill", *(text for amount, text in holding if amount)]
+
+
+def _filling(account: BacktestConfig) -> str:
+    if account.delay == 0:
+        return "decided and filled at the same close, which nobody can do"
+    return (
+        f"decided at a close, filled at the {account.fill} {account.delay} bar{'s' if account.delay > 1 else ''} later"
+    )
+
+
+def _limits(account: BacktestConfig) -> list[str]:
+    said = []
+    if account.leverage != 1:
+        said.append(f"at most {account.leverage:g} times the account in the market")
+    if account.band is not None:
+        said.append(f"traded back to the decided weight when farther off than {100 * account.band:g}% of the account")
+    if account.exits.target:
+        said.append("closed within a bar at the best price of the forecast path")
+    if account.exits.stop_quantile is not None:
+        said.append(f"stopped within a bar at the {100 * account.exits.stop_quantile:g}% quantile of the forecast path")
+    return said
+
+
+def _read_backtests(run: Run) -> tuple[list[StrategyReport], dict[str, Any] | None, list[str]]:
+    """Read the backtests made with the run's account, what the comparison of several says, and a note on each unread.
 
     The configured strategies come first, in their order. Of several versions of a strategy's file, the last one run
-    counts.
+    counts. The luck of each is that after all trials up to now.
+
+    Raises
+    ------
+    DataError
+        If the trial ledger cannot be used.
     """
     config = run.config
     account = config.backtest.model_dump(mode="json")
     order = {Path(name).stem: position for position, name in enumerate(config.strategies)}
-    found: dict[str, StrategyReport] = {}
+    found: dict[str, tuple[dict[str, Any], pd.DataFrame]] = {}
     damaged = []
     for path in sorted(run.folder.glob("backtests/*/metrics.json"), key=lambda path: path.stat().st_mtime_ns):
         try:
-            described = read_json(path, fix="")
-            if described["account"] != account:
+            told = read_json(path, fix="")
+            if told["account"] != account:
                 continue
-            equity = read_parquet(path.parent / "equity.parquet", fix="")
-            found[f"{described['strategy']} {sorted(described['params'].items())}"] = StrategyReport(
-                name=described["strategy"],
-                params=described["params"],
-                equity=equity["equity"],
-                benchmark=equity["buy_and_hold"],
-                metrics=described["metrics"],
-                benchmark_metrics=described["buy_and_hold"],
-            )
+            check_told(told)
+            series = read_parquet(path.parent / "equity.parquet", fix="")[
+                ["net", "equity", "buy_and_hold", "buy_and_hold_net"]
+            ]
+            found[f"{told['strategy']} {sorted(told['params'].items())}"] = (told, series)
         except (DataError, KeyError, TypeError) as error:
             damaged.append(f"The backtest in {path.parent.name} cannot be read and is left out: {error}")
-    ordered = sorted(found.items(), key=lambda item: (order.get(item[1].name, len(order)), item[0]))
-    return [backtest for _, backtest in ordered], damaged
+    names = sorted(found, key=lambda name: (order.get(found[name][0]["strategy"], len(order)), name))
+    ordered = [found[name] for name in names]
+    return [_strategy_report(run, *one) for one in ordered], _compared(run, ordered), damaged
+
+
+def _strategy_report(run: Run, told: dict[str, Any], series: pd.DataFrame) -> StrategyReport:
+    first, last = series.index[0], series.index[-1]
+    tried = ledger_of(run).tried(Market(run.bars.symbols, run.bars.interval, first, last))
+    luck = luck_of(series["net"], run.bars.periods_per_year, tried)
+    return StrategyReport(told, luck, series["equity"], series["buy_and_hold"])
+
+
+def _compared(run: Run, backtests: Sequence[tuple[dict[str, Any], pd.DataFrame]]) -> dict[str, Any] | None:
+    """Compare the backtests on the bars of the first with buy-and-hold; None if there are fewer than two."""
+    alike = [(told["spec"], series) for told, series in backtests if series.index.equals(backtests[0][1].index)]
+    if len(alike) < 2:
+        return None
+    nets = {spec: series["net"].to_numpy(dtype=np.float64) for spec, series in alike}
+    hold = alike[0][1]["buy_and_hold_net"].to_numpy(dtype=np.float64)
+    return compare(nets, hold, run.bars.periods_per_year, seed=run.config.seed).to_dict()
 
 
 def _fold_table(run: Run) -> pd.DataFrame:

@@ -52,7 +52,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Path:
+class ForecastPath:
     """A predicted path: cumulative log return and price after 1 .. H bars. Seed -1 is the mean that was traded."""
 
     seed: int
@@ -83,8 +83,8 @@ class Forecast:
     age_bars: int
     start: pd.Timestamp
     start_price: float
-    mean: Path
-    seeds: tuple[Path, ...]
+    mean: ForecastPath
+    seeds: tuple[ForecastPath, ...]
     end_return: float
     peak_return: float
     peak_step: int
@@ -120,7 +120,7 @@ class Fill:
     units
         Signed; `units_before` plus `units` is `units_after`.
     units_wanted
-        Signed units that the weight asked for; money did not reach for more than `units` of them.
+        That the weight asked for; where `units_after` are others, money did not reach for more.
     worth_money
         Of the account at the unslipped prices of that moment, before the fill.
     notional_money

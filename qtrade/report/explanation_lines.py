@@ -18,7 +18,8 @@ def lines(explanation: Explanation) -> list[str]:
         f"{trade.side} {_units(abs(fill.units))} {trade.symbol}, {_REASONS[trade.reason]}",
         "",
         f"Decided at the close of {when(decision.stamp)}, at {price(decision.close_price)}: "
-        f"weight {decision.weight_before:g} -> {decision.weight_after:g}, when {decision.held_share:.2%} was held",
+        f"weight {decision.weight_before:g} -> {decision.weight_after:g}, "
+        f"with {decision.held_share:.2%} of the account held",
         *_forecast_lines(explanation),
         "",
         *_fill_lines(explanation),
@@ -81,14 +82,20 @@ def _forecast_lines(explanation: Explanation) -> Iterator[str]:
 
 def _fill_lines(explanation: Explanation) -> Iterator[str]:
     decision, fill, levels = explanation.decision, explanation.fill, explanation.levels
+    exit_price = levels.stop_price if fill.at == "stop" else levels.target_price
     yield f"Filled at the {fill.at} of {when(fill.stamp)}, at {price(fill.unslipped_price)} before slippage"
     if fill.at in ("open", "close"):
         yield (
             f"  wanted: weight {decision.weight_after:g} x account {fill.worth_money:,.2f} / "
-            f"{price(fill.unslipped_price)} - {_units(fill.units_before)} held = {_units(fill.units_wanted)} units"
+            f"{price(fill.unslipped_price)} = {_units(fill.units_wanted)} units"
         )
-    short = " (money did not reach for more)" if abs(fill.units_wanted - fill.units) > 1e-6 * abs(fill.units) else ""
-    yield f"  units: {_units(fill.units_before)} {fill.units:+,.4f} = {_units(fill.units_after)}{short}"
+    elif exit_price is not None and not math.isclose(exit_price, fill.unslipped_price, rel_tol=1e-9):
+        yield f"  that is where the bar opened, beyond the {fill.at} of {price(exit_price)}"
+    short = abs(fill.units_wanted - fill.units_after) > 1e-6 * abs(fill.units)
+    yield (
+        f"  units: {_units(fill.units_before)} {fill.units:+,.4f} = {_units(fill.units_after)}"
+        f"{' (money did not reach for more)' if short else ''}"
+    )
     yield (
         f"  notional: {_units(abs(fill.units))} x {price(fill.price)} = {fill.notional_money:,.2f}, "
         f"{fill.share:.2%} of the account"

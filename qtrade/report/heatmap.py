@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from qtrade.report.figures import EVENT, INK, MODEL, OTHER, STYLE, single, to_svg
@@ -29,9 +31,19 @@ DEEPEST = 2.0
 MOST_NUMBERED = 12
 """Rows and columns up to which a heat map writes the numbers into its cells."""
 
+Mark = Literal["best", "median", "luckiest useless trial", "buy and hold"]
+# Colour, width and dashes, in the order of drawing: the best lies on top.
+_MARKS: Mapping[Mark, tuple[str, float, Any]] = {
+    "buy and hold": (OTHER, 2.0, "-"),
+    "median": (INK, 2.0, (0, (1, 1.2))),
+    "luckiest useless trial": (EVENT, 1.8, (0, (5, 2))),
+    "best": (MODEL, 2.4, "-"),
+}
+
 # Units of the drawing, which is scaled to the column it stands in.
 _WIDTH, _ROW, _TALLEST, _LETTER, _LINE = 440.0, 27.0, 300.0, 7.0, 18.0
 _MOST_LETTERS = 14
+_LEAST = 11.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,17 +83,18 @@ def heat_map(surface: Surface, reach: float, text: str) -> str:
     down = _ROW if height <= MOST_NUMBERED else _TALLEST / height
     bottom = height * down
     drawn = [
-        f'<svg class="map" viewBox="0 0 {_WIDTH:g} {bottom + _LINE + 6:.4g}" role="img" aria-label="{html.escape(text)}">',
+        _opening("map", _WIDTH, bottom + _LINE + 6, text),
         f'<g transform="translate({left:.4g} 2) scale({across:.6g} {down:.6g})">',
         *_cells(_levels(surface.values, reach)),
         _grid(height, width) if numbered else "",
-        '<rect class="best" x="{1}" y="{0}" width="1" height="1"/></g>'.format(*surface.marked),
+        "</g>",
+        _outline(left + (surface.marked[1] + 0.5) * across, 2 + (surface.marked[0] + 0.5) * down, across, down),
     ]
     if numbered:
         digits = 2 if width <= 8 else 1
         for row, column in np.argwhere(np.isfinite(surface.values)):
             x, y = left + (column + 0.5) * across, 6 + (row + 0.5) * down
-            drawn.append(_word(x, y, number(float(surface.values[row, column]), "ratio", digits), "value"))
+            drawn.append(_word(x, y, _plain(surface.values[row, column], digits), "value"))
     for row in _ticks(height, _LINE / down):
         drawn.append(_word(left - 6, 6 + (row + 0.5) * down, _short(surface.rows[row]), "down"))
     # A name may be as wide as its cell, but names of numbers are left out rather than cut.
@@ -94,20 +107,29 @@ def heat_map(surface: Surface, reach: float, text: str) -> str:
 def scale(reach: float) -> str:
     """Draw the shades from the deepest below zero to the deepest above it."""
     count = 2 * SHADES + 1
-    levels = np.arange(-SHADES, SHADES + 1)[None, :]
-    ends = (-reach, 0.0, reach)
-    words = "".join(
-        _word(12 + 216 * share, 26, number(end, "signed" if end else "count", 1), "across")
-        for share, end in zip((0, 0.5, 1), ends, strict=True)
-    )
-    return (
-        f'<svg class="map scale" viewBox="0 0 240 30" role="img" aria-label="Shades from {ends[0]:.1f} to {ends[2]:.1f}">'
-        f'<g transform="translate(12 2) scale({216 / count:.6g} 10)">{"".join(_cells(levels))}</g>{words}</svg>'
+    cells = _cells(np.arange(-SHADES, SHADES + 1, dtype=np.float64)[None, :])
+    words = ((14, number(-reach, "signed", 1)), (122, "0"), (230, number(reach, "signed", 1)))
+    return "".join(
+        (
+            _opening("map scale", 244, 30, f"Shades from {-reach:.1f} to {reach:.1f}"),
+            f'<g transform="translate(14 2) scale({216 / count:.6g} 10)">',
+            *cells,
+            "</g>",
+            *(_word(x, 26, word, "across") for x, word in words),
+            "</svg>",
+        )
     )
 
 
 def profile(
-    names: Sequence[str], sharpe: Float64Array, marked: int, luck: float | None, key: str, *, narrow: bool = False
+    names: Sequence[str],
+    sharpe: Float64Array,
+    marked: int,
+    luck: float | None,
+    key: str,
+    *,
+    joined: bool = True,
+    narrow: bool = False,
 ) -> str:
     """Draw the Sharpe ratio of each value of a single parameter, at even distances.
 
@@ -121,6 +143,8 @@ def profile(
         Sharpe ratio that the luckiest of as many useless trials would show; None leaves the line out.
     key
         Prefix of the SVG's ids, unique within the page.
+    joined
+        Join the points by a line, as befits numbers, but not words.
     narrow
         Draw for a phone instead of a desktop.
     """
@@ -130,8 +154,9 @@ def profile(
         axes.axhline(0, color=INK, linewidth=1)
         if luck is not None:
             axes.axhline(luck, color=EVENT, linewidth=1.4, linestyle=(0, (5, 2)))
-        axes.plot(place, sharpe, color=MODEL, linewidth=1.6, marker="o", markersize=4 if len(names) <= 60 else 0)
-        axes.plot(place[marked], sharpe[marked], color=EVENT, marker="o", markersize=10, markerfacecolor="none")
+        size = 4 if len(names) <= 60 or not joined else 0
+        axes.plot(place, sharpe, color=MODEL, linewidth=1.6 if joined else 0, marker="o", markersize=size)
+        axes.plot(place[marked], sharpe[marked], color=EVENT, marker="s", markersize=11, markerfacecolor="none")
         room = (6 if narrow else 12) * _MOST_LETTERS / 2 / max(len(_short(name)) + 1 for name in names)
         shown = _ticks(len(names), len(names) / room)
         axes.set_xticks(shown, [_short(names[position]) for position in shown])
@@ -140,28 +165,16 @@ def profile(
         return to_svg(figure, key, text)
 
 
-def spread(
-    sharpe: Float64Array,
-    best: float,
-    median: float | None,
-    luck: float | None,
-    benchmark: float | None,
-    key: str,
-    *,
-    narrow: bool = False,
-) -> str:
+def spread(sharpe: Float64Array, marks: Mapping[Mark, float | None], key: str, *, narrow: bool = False) -> str:
     """Draw how many variants have which Sharpe ratio, with marks to hold the best of them against.
 
     Parameters
     ----------
     sharpe
         (V,) annualised Sharpe ratios, all finite.
-    best, median
-        Of these.
-    luck
-        What the luckiest of as many useless trials would show.
-    benchmark
-        That of buy-and-hold.
+    marks
+        Sharpe ratios of the best and the median variant, of the luckiest of as many useless trials, and of
+        buy-and-hold; None is left out.
     key, narrow
         See `profile`.
     """
@@ -169,27 +182,25 @@ def spread(
         figure, axes = _panel(narrow)
         bins = int(np.clip(2 * math.sqrt(len(sharpe)), 5, 30 if narrow else 60))
         axes.hist(sharpe, bins=bins, color=INK, alpha=0.4)
-        for value, colour, width, dashes in (
-            (benchmark, OTHER, 2.0, "-"),
-            (median, INK, 2.0, (0, (1, 1.2))),
-            (luck, EVENT, 1.8, (0, (5, 2))),
-            (best, MODEL, 2.4, "-"),
-        ):
+        for mark, (colour, width, dashes) in _MARKS.items():
+            value = marks[mark]
             if value is not None:
                 axes.axvline(value, color=colour, linewidth=width, linestyle=dashes)
         axes.set_xlabel("Sharpe ratio per year, net of costs")
         axes.set_ylabel("variants")
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        text = (
-            f"Sharpe ratios of {len(sharpe)} variants, from {sharpe.min():.2f} to {sharpe.max():.2f}: "
-            f"median {number(median, 'ratio')}, buy and hold {number(benchmark, 'ratio')}, "
-            f"luckiest of as many useless trials {number(luck, 'ratio')}."
-        )
+        spoken = "; ".join(f"{mark} {number(value, 'ratio')}" for mark, value in marks.items())
+        text = f"Sharpe ratios of {len(sharpe)} variants, from {sharpe.min():.2f} to {sharpe.max():.2f}: {spoken}."
         return to_svg(figure, key, text)
 
 
-def _panel(narrow: bool) -> tuple[mpl.figure.Figure, Axes]:
+def _panel(narrow: bool) -> tuple[Figure, Axes]:
     return single(3.9, 2.6) if narrow else single(9.2, 2.9)
+
+
+def _opening(kind: str, width: float, height: float, text: str) -> str:
+    label = html.escape(text)
+    return f'<svg class="{kind}" viewBox="0 0 {width:g} {height:.4g}" role="img" aria-label="{label}">'
 
 
 def _levels(values: Float64Array, reach: float) -> Float64Array:
@@ -220,10 +231,22 @@ def _grid(height: int, width: int) -> str:
     return f'<path class="gap" d="{"".join(lines)}"/>'
 
 
+def _outline(x: float, y: float, width: float, height: float) -> str:
+    """Outline a cell around its middle, or the place of one that is too small to be seen."""
+    width, height = max(width, _LEAST), max(height, _LEAST)
+    box = f'x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect class="best" {box}/>'
+
+
 def _ticks(count: int, cells: float) -> range:
     """Return every so many-th position, in round steps, so that a label has as many cells to itself."""
     step = next(tens * step for tens in (10**power for power in range(9)) for step in (1, 2, 5) if tens * step >= cells)
     return range(0, count, step)
+
+
+def _plain(value: float, digits: int) -> str:
+    """Write a number without a minus sign where it rounds to zero."""
+    return number(round(float(value), digits) + 0.0, "ratio", digits)
 
 
 def _short(name: str) -> str:

@@ -24,7 +24,7 @@ from qtrade.files import write_text
 from qtrade.forecasts import Forecasts
 from qtrade.report import backtests, caveat, figures
 from qtrade.report.backtests import StrategyReport
-from qtrade.report.text import UNKNOWN, Cell, Table, Tone, interval, number, p_value, points, stamp
+from qtrade.report.text import UNKNOWN, Cell, Table, Tone, ahead, interval, number, p_value, period, points, stamp
 from qtrade.types import Bars, Float64Array
 
 # Names of the columns of the fold table that the pipeline fills; any other column keeps its own.
@@ -131,11 +131,11 @@ def render(report: ReportInput) -> str:
     template = environment.from_string(resources.files(__package__).joinpath("template.html").read_text("utf-8"))
     skill = report.skill[report.model]
     found = report.evaluation
-    starts = list(report.folds.drop_duplicates("number")["test_start"])
+    starts = pd.DatetimeIndex(report.folds.drop_duplicates("number")["test_start"])
     return template.render(
         report=report,
-        period=_period(report.bars.index),
-        test_period=_period(report.forecasts.origin),
+        period=period(report.bars.index),
+        test_period=period(report.forecasts.origin),
         last_bar=f"{report.bars.index[-1]:%Y-%m-%d}",
         card=caveat.card(found),
         tiles=_tiles(report),
@@ -148,7 +148,7 @@ def render(report: ReportInput) -> str:
         min_labels=MIN_LABELS,
         fans=_fans(report),
         has_bands=bool(report.forecasts.residuals),
-        transfer=caveat.transfer(found, starts),
+        transfer=caveat.transfer(found, list(starts)),
         lasting=caveat.lasting(found),
         regimes=caveat.regimes(found),
         enough=ENOUGH,
@@ -166,11 +166,11 @@ def _tiles(report: ReportInput) -> list[tuple[str, Cell]]:
     skill = {one.horizon: one for one in report.skill[report.model]}
     if skill:
         shown = skill[report.verdict.horizon or max(skill)]
-        ahead = _ahead(shown.horizon)
-        tiles.append((f"R² vs best naive, {ahead}", _r2_cell(shown.vs_best)))
-        tiles.append((f"Correlation (IC), {ahead}", _correlation_cell(shown.correlation)))
+        horizon = ahead(shown.horizon)
+        tiles.append((f"R² vs best naive, {horizon}", _r2_cell(shown.vs_best)))
+        tiles.append((f"Correlation (IC), {horizon}", _correlation_cell(shown.correlation)))
         visible = Cell(number(shown.detectable_ic, "ratio"), f"{number(shown.n_eff, 'count')} independent forecasts")
-        tiles.append((f"Smallest visible IC, {ahead}", visible))
+        tiles.append((f"Smallest visible IC, {horizon}", visible))
     return tiles + backtests.tiles(report.backtests)
 
 
@@ -284,11 +284,10 @@ def _model_table(report: ReportInput) -> Table:
     rows = []
     for name in names:
         mine = {one.horizon: one for one in report.skill[name]}
-        cells = [_brief_cell(mine[horizon]) if horizon in mine else Cell(UNKNOWN) for horizon in horizons]
-        rows.append((Cell(name), *cells))
+        rows.append((Cell(name), *(_brief_cell(mine[one]) if one in mine else Cell(UNKNOWN) for one in horizons)))
     return Table(
         caption="All models of this run on the same origins: R² vs no change, with the IC below it",
-        columns=("Model", *map(_ahead, horizons)),
+        columns=("Model", *map(ahead, horizons)),
         rows=tuple(rows),
     )
 
@@ -349,11 +348,3 @@ def _fans(report: ReportInput) -> list[dict[str, object]]:
         closer = f"{share:.0%} of all forecasts came closer"
         fans.append({"label": label, "where": f"{symbol}, {stamp(origin)}: {closer}", "figure": Markup(drawn)})
     return fans
-
-
-def _ahead(horizon: int) -> str:
-    return f"{horizon} {'bar' if horizon == 1 else 'bars'} ahead"
-
-
-def _period(index: pd.DatetimeIndex) -> str:
-    return f"{index.min():%Y-%m-%d} to {index.max():%Y-%m-%d}"

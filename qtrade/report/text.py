@@ -107,6 +107,16 @@ def stamp(moment: pd.Timestamp) -> str:
     return f"{moment:%Y-%m-%d}" if moment == moment.normalize() else f"{moment:%Y-%m-%d %H:%M}"
 
 
+def period(index: pd.DatetimeIndex) -> str:
+    """Write the first and the last day of some stamps."""
+    return f"{index.min():%Y-%m-%d} to {index.max():%Y-%m-%d}"
+
+
+def ahead(horizon: int) -> str:
+    """Write a forecast's horizon."""
+    return f"{horizon} {'bar' if horizon == 1 else 'bars'} ahead"
+
+
 def interval(low: float | None, high: float | None, kind: Kind, digits: int = 2) -> str:
     """Write a 95% interval as ``[low, high]``."""
     return f"[{number(low, kind, digits)},\N{NO-BREAK SPACE}{number(high, kind, digits)}]"
@@ -120,28 +130,30 @@ def p_value(p: float) -> str:
 # Groups of the numbers of a backtest, in order: name, unit and decimals of each. What is not listed is shown under its
 # own name.
 GROUPS: Mapping[str, Mapping[str, tuple[str, Kind, int]]] = {
-    "Return and risk": {
+    "Return": {
         "gross_annual_return": ("Gross return per year", "signed_percent", 1),
         "cost_annual": ("Costs per year", "percent", 1),
         "net_annual_return": ("Net return per year", "signed_percent", 1),
         "total_return": ("Net return, whole period", "signed_percent", 1),
         "cagr": ("Net growth per year, compounded", "signed_percent", 1),
-        "annual_volatility": ("Volatility per year", "percent", 1),
         "sharpe": ("Sharpe ratio, net", "ratio", 2),
         "sortino": ("Sortino ratio", "ratio", 2),
         "calmar": ("Calmar ratio", "ratio", 2),
         "profit_factor": ("Gains of bars over losses", "ratio", 2),
         "hit_rate": ("Bars that gained, of those that moved", "percent", 1),
+        "bars": ("Bars", "count", 0),
+        "years": ("Years", "ratio", 2),
+    },
+    "Risk": {
+        "annual_volatility": ("Volatility per year", "percent", 1),
         "max_drawdown": ("Deepest drawdown", "percent", 1),
         "max_drawdown_bars": ("Its length, bars", "count", 0),
         "longest_drawdown_bars": ("Longest drawdown, bars", "count", 0),
-        "value_at_risk_5": ("Loss that one bar in 20 reaches (VaR 5%)", "percent", 2),
+        "value_at_risk_5": ("Loss that 5% of the bars reach (VaR 5%)", "percent", 2),
         "expected_shortfall_5": ("Mean loss of those bars (ES 5%)", "percent", 2),
         "worst_bar": ("Worst bar", "signed_percent", 2),
         "skew": ("Skew of the bars", "ratio", 2),
         "kurtosis": ("Kurtosis of the bars (normal: 3)", "ratio", 1),
-        "bars": ("Bars", "count", 0),
-        "years": ("Years", "ratio", 2),
     },
     "Trading": {
         "trades": ("Fills", "count", 0),

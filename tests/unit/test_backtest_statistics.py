@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,8 @@ from qtrade.backtest.statistics import (
     circular_shift_null,
     deflated_sharpe,
     expected_best_sharpe,
+    fill_to_fill,
     min_track_record,
-    open_to_open,
     probabilistic_sharpe,
 )
 from qtrade.types import Bars, Float64Array
@@ -373,10 +374,10 @@ def test_the_shift_p_value_has_its_size_for_symbols_that_move_together() -> None
 def test_a_weight_earns_from_the_open_that_fills_it_to_the_next() -> None:
     bars = make_bars([[10.0], [11.0], [22.0], [20.0]], [[12.0], [20.0], [21.0], [25.0]])
     decided = pd.DataFrame([[0.5], [1.0], [-1.0], [0.25]], index=bars.index, columns=bars.symbols)
-    held, returns = open_to_open(bars, decided, delay=1)
+    held, returns = fill_to_fill(bars, decided, BacktestConfig())
     assert held.ravel().tolist() == [0.0, 0.5, 1.0, -1.0]
     assert returns.ravel() == pytest.approx([0.1, 1.0, -1 / 11, 0.25])
-    assert open_to_open(bars, decided, delay=3)[0].ravel().tolist() == [0.0, 0.0, 0.0, 0.5]
+    assert fill_to_fill(bars, decided, BacktestConfig(delay=3))[0].ravel().tolist() == [0.0, 0.0, 0.0, 0.5]
 
 
 def test_a_weight_cannot_be_held_before_it_is_decided() -> None:
@@ -387,31 +388,27 @@ def test_a_weight_cannot_be_held_before_it_is_decided() -> None:
     poisoned = decided.copy()
     poisoned.iloc[20:] = np.nan
     for delay in (1, 2, 5):
-        held, changed = open_to_open(bars, decided, delay)[0], open_to_open(bars, poisoned, delay)[0]
+        account = BacktestConfig(delay=delay)
+        held, changed = fill_to_fill(bars, decided, account)[0], fill_to_fill(bars, poisoned, account)[0]
         assert np.array_equal(held[: 20 + delay], changed[: 20 + delay])
         assert np.isnan(changed[20 + delay :]).all()
 
 
-@pytest.mark.parametrize("delay", [1, 3])
-def test_the_pairing_earns_what_the_engine_earns_where_every_bar_trades(delay: int) -> None:
+@pytest.mark.parametrize(("fill", "delay"), [("open", 1), ("open", 3), ("close", 0), ("close", 2)])
+def test_the_pairing_earns_what_the_engine_earns_where_every_bar_trades(
+    fill: Literal["open", "close"], delay: int
+) -> None:
     steps = garch(160, 2, drift=0.0, seed=27).cumsum(axis=0)
     bars = make_bars(np.exp(steps[::2]).tolist(), np.exp(steps[1::2]).tolist())
     shares = np.random.default_rng(28).uniform(-0.4, 0.4, size=(80, 2))
     weights = pd.DataFrame(shares, index=bars.index, columns=bars.symbols)
-    account = BacktestConfig(delay=delay, costs=CostConfig(fees_bps=0.0, slippage_bps=0.0))
+    account = BacktestConfig(fill=fill, delay=delay, costs=CostConfig(fees_bps=0.0, slippage_bps=0.0))
     equity = simulate_by_hand(bars, weights, account).equity.to_numpy(dtype=np.float64)
-    held, returns = open_to_open(bars, weights, delay)
+    held, returns = fill_to_fill(bars, weights, account)
     assert account.cash * np.prod(1 + (held * returns).sum(axis=1)) == pytest.approx(equity[-1], rel=1e-12)
-
-
-@pytest.mark.parametrize("delay", [0, -1])
-def test_a_fill_without_delay_is_refused(delay: int) -> None:
-    bars = make_bars([[10.0], [11.0]], [[12.0], [20.0]])
-    with pytest.raises(ValueError, match="delay"):
-        open_to_open(bars, pd.DataFrame(0.0, index=bars.index, columns=bars.symbols), delay)
 
 
 def test_weights_of_another_period_are_refused() -> None:
     bars = make_bars([[10.0], [11.0]], [[12.0], [20.0]])
     with pytest.raises(ValueError, match="index"):
-        open_to_open(bars, pd.DataFrame(0.0, index=bars.index[:1], columns=bars.symbols), 1)
+        fill_to_fill(bars, pd.DataFrame(0.0, index=bars.index[:1], columns=bars.symbols), BacktestConfig())

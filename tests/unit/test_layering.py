@@ -16,7 +16,7 @@ ORDER = [
     ("calendars", 1), ("data", 1), ("features", 1), ("splits", 1), ("windows", 1), ("strategy_spec", 1),
     ("strategy", 1), ("strategy_audit", 1), ("ledger", 1),
     ("models", 2), ("backtest", 2), ("evaluation", 2),
-    ("doctor", 3), ("presets", 3), ("config", 3), ("runs", 3), ("report", 3), ("pipeline", 3),
+    ("doctor", 3), ("presets", 3), ("config", 3), ("workspace", 3), ("runs", 3), ("report", 3), ("pipeline", 3),
     ("cli_data", 4), ("cli_backtest", 4), ("cli", 4),
 ]  # fmt: skip
 POSITION = {name: number for number, (name, _) in enumerate(ORDER)}

@@ -1,22 +1,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from qtrade.backtest.costs import BacktestConfig
 from qtrade.evaluation.result import Evaluation
 from qtrade.evaluation.skill import skill
 from qtrade.evaluation.staleness import Staleness
 from qtrade.evaluation.verdict import Headline, verdict
 from qtrade.forecasts import Forecasts
-from qtrade.report.page import FOLD_COLUMNS, ReportInput, StrategyReport, render, write_invalid, write_report
+from qtrade.report.backtests import StrategyReport
+from qtrade.report.page import FOLD_COLUMNS, ReportInput, render, write_invalid, write_report
 from qtrade.types import Bars, Float64Array
 
 HORIZON, SIZE, START, FOLDS = 6, 300, 40, 5
@@ -65,6 +68,25 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
+def told_of(strategy: str, params: Mapping[str, object], metrics: Mapping[str, float]) -> dict[str, Any]:
+    """What ``metrics.json`` says of a backtest that is not cut into stretches."""
+    return {
+        "strategy": strategy,
+        "spec": f"{strategy}(step=6)",
+        "params": params,
+        "account": BacktestConfig().model_dump(mode="json"),
+        "engine": "numba",
+        "forecast_covered_share": 1.0,
+        "ruined": None,
+        "metrics": metrics,
+        "buy_and_hold": metrics,
+        "sharpe_bootstrap_low95": -0.5,
+        "sharpe_bootstrap_high95": 1.5,
+        "against_buy_and_hold": {"beta": 0.9, "beta_low": 0.8, "beta_high": 1.1},
+        **dict.fromkeys(("years", "months", "regimes", "drawdowns", "cost_curve", "delay_curve"), ()),
+    }
+
+
 def made(
     forecast_market: Callable[..., tuple[Bars, Forecasts, Float64Array]],
     evaluated: Callable[..., Evaluation],
@@ -80,6 +102,8 @@ def made(
     found = {name: skill(one, actual, drift, (1, 6)) for name, one in (("informer", forecasts), ("naive", naive))}
     equity = pd.Series(np.linspace(100.0, 120.0, SIZE), index=days[START:])
     metrics = {"net_annual_return": 0.06, "sharpe": 0.4, "sharpe_low": -0.43, "sharpe_high": 1.23, "max_drawdown": 0.1}
+    params = {"step": 6, "short": False, "cash": True}
+    luck = {"trials": 3, "psr_probability": 0.8, "dsr_probability": 0.6, "min_track_record_years": 17.5}
     evaluation = evaluated(bars, forecasts, actual, found, strategy=strategy, **names)
     starts = days[START :: SIZE // FOLDS]
     return ReportInput(
@@ -96,9 +120,7 @@ def made(
         forecasts=forecasts,
         actual=actual,
         costs="5 bp per fill at the next open",
-        backtests=(
-            StrategyReport(strategy, {"step": 6, "short": False, "cash": True}, equity, equity / 2, metrics, metrics),
-        ),
+        backtests=(StrategyReport(told_of(strategy, params, metrics), luck, equity, equity / 2),),
         folds=pd.DataFrame(
             {
                 "number": range(FOLDS),
@@ -225,7 +247,7 @@ def test_everything_a_reader_needs_is_there(report: ReportInput, text: str) -> N
 
 def test_every_sharpe_ratio_has_its_interval(text: str) -> None:
     notes = re.findall(r"<(?:td[^>]*|dd)>\s*0\.40\b(.*?)</t?d", text, flags=re.DOTALL)
-    assert len(notes) == 4  # the tile, the strategy, buy and hold, and the evidence
+    assert len(notes) == 5  # the tile, its luck, the evidence, the strategy, and buy and hold
     assert all("[\N{MINUS SIGN}0.43,\N{NO-BREAK SPACE}1.23]" in note for note in notes)
 
 

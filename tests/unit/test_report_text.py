@@ -1,10 +1,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
+import pandas as pd
 import pytest
 
-from qtrade.report.text import Cell, Kind, interval, metric_cell, metric_table, number, p_value, points, shade
+from qtrade.backtest.metrics import Metrics, Relative
+from qtrade.report.text import (
+    METRICS,
+    Cell,
+    Kind,
+    ahead,
+    interval,
+    metric_cell,
+    metric_tables,
+    number,
+    p_value,
+    period,
+    points,
+    shade,
+    stamp,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,19 +66,40 @@ def test_a_breakeven_cost_is_told_of_those_who_trade() -> None:
     assert metric_cell({key: None, "turnover_per_year": 0.0}, key) == Cell("\N{EN DASH}", "hardly trades")
 
 
+def test_an_information_ratio_carries_the_interval_of_its_error() -> None:
+    told = {"information_ratio": -0.4, "information_ratio_se": 0.1}
+    assert metric_cell(told, "information_ratio") == Cell("\N{MINUS SIGN}0.40", interval(-0.596, -0.204, "ratio"))
+    assert metric_cell({"information_ratio": None, "information_ratio_se": None}, "information_ratio").note == ""
+
+
 def test_gross_costs_and_net_stand_together_and_unknown_numbers_come_last() -> None:
     own = {"zeta": 1.5, "trades": 3.0, "net_annual_return": 0.06, "cost_annual": 0.02, "gross_annual_return": 0.08}
-    table = metric_table("caption", {"mine": own | {"sharpe_se": 0.4}, "Buy and hold": {"trades": 1.0}})
-    assert table.columns == ("", "mine", "Buy and hold")
-    assert [row[0].text for row in table.rows] == [
+    tables = metric_tables({"mine": own | {"sharpe_se": 0.4}, "Buy and hold": {"trades": 1.0}})
+    assert [table.caption for table in tables] == ["Return", "Trading", "Other numbers"]
+    assert {table.columns for table in tables} == {("", "mine", "Buy and hold")}
+    assert [row[0].text for row in tables[0].rows] == [
         "Gross return per year",
         "Costs per year",
         "Net return per year",
-        "Fills",
-        "zeta",
     ]
-    assert [cell.text for cell in table.rows[3]] == ["Fills", "3", "1"]
-    assert [cell.text for cell in table.rows[4]] == ["zeta", "1.5", "\N{EN DASH}"]
+    assert [[cell.text for cell in row] for row in tables[1].rows] == [["Fills", "3", "1"]]
+    assert [[cell.text for cell in row] for row in tables[2].rows] == [["zeta", "1.5", "\N{EN DASH}"]]
+
+
+def test_every_number_of_a_backtest_has_a_name() -> None:
+    measured = {field.name for kind in (Metrics, Relative) for field in fields(kind)}
+    within = {name for name in measured if name.endswith(("_se", "_low", "_high"))}
+    assert measured - within <= set(METRICS)
+
+
+def test_stamps_of_days_have_no_time() -> None:
+    assert stamp(pd.Timestamp("2020-03-04", tz="UTC")) == "2020-03-04"
+    assert stamp(pd.Timestamp("2020-03-04 05:00", tz="UTC")) == "2020-03-04 05:00"
+    assert period(pd.date_range("2020-01-01", periods=3, freq="12h", tz="UTC")) == "2020-01-01 to 2020-01-02"
+
+
+def test_one_bar_is_singular() -> None:
+    assert [ahead(1), ahead(24)] == ["1 bar ahead", "24 bars ahead"]
 
 
 def test_infinity_has_a_symbol() -> None:

@@ -1,0 +1,80 @@
+"""Choosing among many variants: which one the past prefers, and what that choice is worth afterwards.
+
+The best of many variants was chosen with the very returns that make it look good. What choosing is worth shows when it
+is done again and again on the past alone: on each block of bars the variant with the best Sharpe ratio in all blocks
+before it is traded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from qtrade.backtest.statistics import sharpe_of_sums
+from qtrade.types import Float64Array, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """What was chosen before each block but the first.
+
+    Attributes
+    ----------
+    starts
+        (K + 1,) first bar of each block, and T. The first block only serves to choose.
+    chosen
+        (K - 1,) variant chosen before block 1, 2, .. K - 1.
+    before, inside
+        (K - 1,) its Sharpe ratio per bar in all bars before the block, and in the block.
+    best
+        (K - 1,) best Sharpe ratio per bar of any variant in the block.
+    rank
+        (K - 1,) share of the other variants that did worse in the block, ties counting half: 0.5 is what choosing
+        blindly gives.
+    """
+
+    starts: IntArray
+    chosen: IntArray
+    before: Float64Array
+    inside: Float64Array
+    best: Float64Array
+    rank: Float64Array
+
+
+def choose_ahead(net: Float64Array, blocks: int = 8) -> Choices | None:
+    """Choose among variants before each block, from the bars before it alone.
+
+    Parameters
+    ----------
+    net
+        (T, V) net returns per bar.
+    blocks
+        Number K of blocks, as equal as can be.
+
+    Returns
+    -------
+    Choices or None
+        None for fewer than two variants, or blocks of fewer than twenty bars.
+    """
+    bars, variants = net.shape
+    if variants < 2 or bars // blocks < 20:
+        return None
+    starts = np.linspace(0, bars, blocks + 1).astype(np.int64)
+    cuts = [net[first:last] for first, last in pairwise(starts.tolist())]
+    sums, squares = (np.stack([(cut**power).sum(axis=0) for cut in cuts]) for power in (1, 2))
+    length = np.diff(starts)[:, None]
+    inside = sharpe_of_sums(sums, squares, length)[1:]
+    past = sharpe_of_sums(sums.cumsum(axis=0), squares.cumsum(axis=0), length.cumsum(axis=0))[:-1]
+    chosen = past.argmax(axis=1)
+    own = np.take_along_axis(inside, chosen[:, None], axis=1)
+    worse, same = (inside < own).sum(axis=1), (inside == own).sum(axis=1) - 1
+    return Choices(
+        starts=starts,
+        chosen=chosen.astype(np.int64),
+        before=past.max(axis=1),
+        inside=own[:, 0],
+        best=inside.max(axis=1),
+        rank=(worse + same / 2) / (variants - 1),
+    )

@@ -1,0 +1,391 @@
+"""Commands about strategies: backtest, sweep, explain, trials, strategies, init."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from qtrade.cli_data import JsonOption
+from qtrade.errors import UsageError
+from qtrade.terminal import err, make_table, number, out, print_json, print_path, print_records, progress_bars
+
+if TYPE_CHECKING:
+    from qtrade.pipeline.backtest import Backtests
+
+backtest_app = typer.Typer()
+
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of runs.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its folder.")]
+DelayOption = Annotated[
+    int | None, typer.Option("--delay", help="Bars from a decision to its fill.", show_default=False)
+]
+FillOption = Annotated[
+    str | None, typer.Option("--fill", help="Price of a bar that fills: open or close.", show_default=False)
+]
+AccountOption = Annotated[
+    list[str] | None,
+    typer.Option("--account", help="A setting of the account, as costs.borrow_bps=50. Repeatable.", show_default=False),
+]
+RUNS = Path("runs")
+NEARLY_ALL = 0.99
+"""Share of decisions with a forecast below which the rest is worth a word."""
+
+
+@backtest_app.command()
+def backtest(
+    run_name: RunArgument,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("--strategy", "-s", help="Name, path or spec. Repeatable. Default: those of the run."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter of the strategy, as threshold=0.01. Repeatable.")
+    ] = None,
+    delay: DelayOption = None,
+    fill: FillOption = None,
+    account: AccountOption = None,
+    as_json: JsonOption = False,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Backtest strategies on the forecasts of a run, and compare them with buy-and-hold.
+
+    Example: qtrade backtest run-1a2b3c4d -s path_momentum -s "vol_target(base=tranches, target=0.1)"
+    """
+    from qtrade.config import parse_assignment
+    from qtrade.pipeline.backtest import RuinedError, backtest_run, load_strategies
+    from qtrade.runs import open_run, traded_otherwise
+
+    params: dict[str, Any] = dict(parse_assignment(text) for text in settings or [])
+    if params and len(strategy or []) != 1:
+        raise UsageError("--set needs exactly one --strategy", why="a parameter belongs to one strategy")
+    found = open_run(runs, run_name)
+    config = traded_otherwise(found, _account(delay, fill, account))
+    chosen = load_strategies(dict.fromkeys(strategy, params) if strategy else config.strategies)
+    ruined = None
+    with progress_bars() as progress:
+        try:
+            backtests = backtest_run(found, progress=progress, config=config, strategies=chosen)
+        except RuinedError as error:
+            ruined, backtests = error, error.backtests
+        comparison = backtests.compare()
+    if as_json:
+        tested = [{**one.told, "luck": dict(one.luck), "folder": str(one.folder)} for one in backtests.tested]
+        print_json({"backtests": tested, "comparison": comparison.to_dict()})
+    else:
+        _tell(backtests)
+        if comparison.spa_p is not None:
+            better = ", ".join(comparison.superior or ()) or "none"
+            out.print(
+                Text(
+                    f"That none of them earns more than buy and hold: p = {comparison.spa_p:.2f} (SPA). "
+                    f"Better by more than luck at 5% (StepM): {better}."
+                )
+            )
+        for one in backtests.tested:
+            print_path(one.folder)
+        if config.backtest != found.config.backtest:
+            err.print("the report leaves these out: it shows backtests with the account of the run", style="yellow")
+    if ruined:
+        raise ruined
+
+
+@backtest_app.command()
+def sweep(
+    run_name: RunArgument,
+    strategy: Annotated[str, typer.Option("--strategy", "-s", help="Name, path or spec.")],
+    param: Annotated[
+        list[str],
+        typer.Option("--param", "-p", help="What varies: threshold=0:0.01:0.001 or step=1,6,12. Repeatable."),
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter that all variants share. Repeatable.")
+    ] = None,
+    delay: DelayOption = None,
+    fill: FillOption = None,
+    account: AccountOption = None,
+    as_json: JsonOption = False,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Try every combination of some parameters, and say what is left of the best of them.
+
+    Example: qtrade sweep run-1a2b3c4d -s forecast_sign -p threshold=0:0.01:0.001 -p step=1,6,12,24
+    """
+    from qtrade.config import parse_assignment
+    from qtrade.pipeline.axes import parse_axis
+    from qtrade.pipeline.sweep import sweep_run
+    from qtrade.runs import open_run, traded_otherwise
+    from qtrade.strategy import load_strategy, strategy_folders
+
+    params: dict[str, Any] = dict(parse_assignment(text) for text in settings or [])
+    axes = [parse_axis(text) for text in param]
+    found = open_run(runs, run_name)
+    config = traded_otherwise(found, _account(delay, fill, account))
+    loaded = load_strategy(strategy, params, strategy_folders())
+    with progress_bars() as progress:
+        made = sweep_run(found, loaded, axes, progress=progress, config=config)
+    if as_json:
+        print_json(made.told)
+        return
+    _tell_sweep(made.told)
+    for name in ("sweep.html", "variants.csv"):
+        print_path(made.folder / name)
+
+
+@backtest_app.command()
+def explain(
+    run_name: RunArgument,
+    strategy: Annotated[str, typer.Option("--strategy", "-s", help="Name or spec of a strategy that was backtested.")],
+    trade: Annotated[int, typer.Option("--trade", help="Number of the fill, from 1.")],
+    as_json: JsonOption = False,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Follow one trade: the forecast, the model, the decision, the fill, its cost, and what came of it.
+
+    Example: qtrade explain run-1a2b3c4d -s forecast_sign --trade 17
+    """
+    from qtrade.pipeline.explain import explain_trade, lines
+    from qtrade.report.explain import draw_trade
+    from qtrade.runs import open_run
+
+    found = open_run(runs, run_name)
+    explanation = explain_trade(found, strategy, trade)
+    picture = explanation.folder / f"trade-{trade}.png"
+    draw_trade(explanation, picture)
+    if as_json:
+        print_json(explanation.to_dict())
+    else:
+        for line in lines(explanation):
+            out.print(Text(line), soft_wrap=True)
+        print_path(picture)
+
+
+@backtest_app.command()
+def trials(
+    run_name: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Only what was tried on the market of this run.")
+    ] = None,
+    last: Annotated[int, typer.Option("--last", min=1, help="How many to list, the newest first.")] = 20,
+    as_json: JsonOption = False,
+    runs: RunsOption = RUNS,
+) -> None:
+    """List every strategy and model that was ever tried, by which Sharpe ratios are judged.
+
+    Example: qtrade trials run-1a2b3c4d
+    """
+    from qtrade.ledger import FILE_NAME, Ledger
+    from qtrade.pipeline.venue import open_venue
+    from qtrade.runs import open_run
+
+    ledger, market, periods = Ledger(runs / FILE_NAME), None, math.nan
+    if run_name is not None:
+        found = open_run(runs, run_name)
+        venue = open_venue(found, found.config)
+        market, periods = venue.market, venue.span.periods_per_year
+    listed = ledger.trials(market)
+    rows = [
+        {
+            "at": f"{one.at:%Y-%m-%d %H:%M}",
+            "run": one.run,
+            "kind": one.kind,
+            "strategy": one.strategy or "-",
+            "symbols": list(one.market.symbols),
+            "interval": one.market.interval,
+            "tested": f"{one.market.first:%Y-%m-%d} to {one.market.last:%Y-%m-%d}",
+            "bars": one.bars,
+            "sharpe_per_bar": one.sharpe,
+        }
+        for one in reversed(listed)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    shown = _folded(rows)[:last]
+    print_records(shown, False, hidden=("symbols", "interval", "bars", "tested")[0 if market else 1 :])
+    kinds = Counter(one.kind for one in listed)
+    told = ", ".join(_count(many, kind) for kind, many in kinds.items()) or "none"
+    out.print(Text(f"{len(listed):,} on record in {ledger.path}: {told}"), soft_wrap=True)
+    if market is not None:
+        from qtrade.backtest.statistics import expected_best_sharpe
+        from qtrade.pipeline.backtest import luck_variance
+
+        tried = ledger.tried(market)
+        luckiest = expected_best_sharpe(luck_variance(tried, len(venue.span)), max(1, tried.trials))
+        out.print(
+            Text(
+                f"Sharpe ratios on this market are judged against the luckiest of {tried.trials:,} useless trials, "
+                f"which would show {luckiest * math.sqrt(periods):.2f}."
+            ),
+            soft_wrap=True,
+        )
+
+
+@backtest_app.command()
+def strategies(
+    name: Annotated[str | None, typer.Argument(help="One of them, with its parameters explained.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the strategies found in ./strategies and those that come with qtrade.
+
+    Example: qtrade strategies path_momentum
+    """
+    from qtrade.strategy import list_strategies, load_strategy, strategy_folders, strategy_parameters
+
+    if name is not None:
+        load_strategy(name, {}, strategy_folders())  # says what is wrong with it
+        print_records(
+            [
+                {"parameter": one.name, "type": one.kind, "default": one.default, "what": one.doc}
+                for one in strategy_parameters(name, strategy_folders())
+            ],
+            as_json,
+        )
+        return
+    print_records(
+        [
+            {
+                "name": one.name,
+                "what": one.problem or one.summary,
+                "parameters": [f"{field.name}={field.default}" for field in one.parameters],
+                "file": str(one.path),
+            }
+            for one in list_strategies(strategy_folders())
+        ],
+        as_json,
+        hidden=("file",),
+    )
+    if not as_json:
+        out.print(Text("qtrade strategies NAME explains the parameters of one."))
+
+
+@backtest_app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")] = Path(),
+) -> None:
+    """Write a workspace: a configuration to change, and a strategy to start from.
+
+    Example: qtrade init my-research
+    """
+    from qtrade.workspace import write_workspace
+
+    for path in write_workspace(folder):
+        print_path(path)
+    inside = "" if folder == Path() else f"cd {folder} && "
+    err.print(f"next: {inside}qtrade run --config qtrade.toml", markup=False, highlight=False)
+
+
+def backtest_table(
+    backtests: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]], buy_and_hold: Mapping[str, Any] | None
+) -> None:
+    """Print some backtests and buy-and-hold below one another, with parameters where a name alone is ambiguous.
+
+    Parameters
+    ----------
+    backtests
+        Name, parameters and metrics of each; of the latter `dsr_probability` and `trials` may be there, too.
+    """
+    tried = next((values["trials"] for _, _, values in backtests if values.get("trials")), 0)
+    ratio = "Sharpe ratio\n95% interval" + (f"\nof {_count(tried, 'trial')}" if tried else "")
+    table = make_table("strategy")
+    for title in ("gross\n%/year", "cost\n%/year", "net\n%/year", ratio, "DSR", "fall\n%", "fills"):
+        table.add_column(title, justify="right", no_wrap=True)
+    seen = Counter(name for name, _, _ in backtests)
+    for name, params, values in [*backtests, *([("buy and hold", {}, buy_and_hold)] if buy_and_hold else [])]:
+        told = [f"  {key}={value}" for key, value in params.items()] if seen[name] > 1 else []
+        table.add_row(
+            Text("\n".join([name, *told])),
+            number(values["gross_annual_return"], percent=True),
+            number(values["cost_annual"], percent=True),
+            number(values["net_annual_return"], percent=True),
+            _with_interval(values["sharpe"], values["sharpe_low"], values["sharpe_high"]),
+            number(values.get("dsr_probability")),
+            f"{100 * values['max_drawdown']:.1f}",
+            f"{values['trades']:,.0f}",
+        )
+    out.print(table)
+
+
+def _account(delay: int | None, fill: str | None, account: list[str] | None) -> list[str]:
+    """Put the options about the account together; the short ones win."""
+    given = list(account or [])
+    if delay is not None:
+        given.append(f"delay={delay}")
+    if fill is not None:
+        given.append(f"fill={fill}")
+    return given
+
+
+def _tell(backtests: Backtests) -> None:
+    """Print backtests as a table, and what a reader must know beside it."""
+    first = backtests.tested[0].told
+    rows = [(one.told["strategy"], one.told["params"], {**one.told["metrics"], **one.luck}) for one in backtests.tested]
+    backtest_table(rows, first["buy_and_hold"])
+    if (covered := first["forecast_covered_share"]) < NEARLY_ALL:
+        out.print(Text(f"Forecasts cover {covered:.0%} of the decisions; a strategy that needs one is flat elsewhere."))
+    account = backtests.account
+    if account.delay == 0:
+        out.print(Text("Filled at the very close that decides: nobody can do that."))
+    out.print(Text(f"Simulated by vectorbt ({first['engine']})."))
+
+
+def _tell_sweep(told: Mapping[str, Any]) -> None:
+    """Print what a sweep found, the best last and with what is left of it."""
+    best, luck, ahead = told["best"], told["luck"], told["walk_forward"]
+    params = ", ".join(f"{name}={value}" for name, value in best["params"].items())
+    lines = [
+        f"{told['variants']:,} variants of {told['spec']} on {told['bars']:,} bars",
+        f"best: {params}; Sharpe ratio {_with_interval(best['sharpe'], best['sharpe_low'], best['sharpe_high'])}, "
+        f"median {number(told['median_sharpe'])}, buy and hold {number(told['buy_and_hold']['sharpe'])}",
+        f"the luckiest of {luck['trials']:,} useless trials would show {number(luck['expected_best_sharpe'])}; "
+        f"that the best is better: {number(luck['dsr_probability'])} (DSR)",
+    ]
+    if told["pbo_share"] is not None:
+        lines.append(f"the best is below the median in other bars with probability {told['pbo_share']:.2f} (PBO)")
+    if ahead is not None:
+        ratio = _with_interval(ahead["sharpe"], ahead["sharpe_low"], ahead["sharpe_high"])
+        lines.append(
+            f"chosen afresh for each of {len(ahead['blocks'])} blocks from the bars before it: Sharpe ratio {ratio}, "
+            f"better than {ahead['mean_rank_share']:.0%} of the variants in its block (50% is blind choice)"
+        )
+    lines.append(
+        f"{told['audited']} variants, the best included, passed the look-ahead audit and came out the same in "
+        f"vectorbt ({told['engine']})"
+    )
+    for line in lines:
+        out.print(Text(line), soft_wrap=True)
+
+
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    return "-" if value is None else f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make one row of the variants that a sweep tried within one minute, with the best of their Sharpe ratios."""
+    folded: list[dict[str, Any]] = []
+    together = ("at", "run", "kind", "tested", "name")
+    for row in rows:
+        row = {**row, "name": row["strategy"].partition("(")[0], "best": row["sharpe_per_bar"], "many": 1}
+        before = folded[-1] if folded else {}
+        if row["kind"] == "sweep" and all(before.get(key) == row[key] for key in together):
+            before["many"] += 1
+            before["best"] = max((one for one in (before["best"], row["best"]) if one is not None), default=None)
+        else:
+            folded.append(row)
+    for row in folded:
+        many, best = row.pop("many"), row.pop("best")
+        name = row.pop("name")
+        del row["sharpe_per_bar"]
+        row["Sharpe per bar"] = "-" if best is None else f"{best:+.4f}"
+        if many > 1:
+            row["strategy"] = f"{name}, {many:,} variants"
+            row["Sharpe per bar"] = f"best {row['Sharpe per bar']}"
+    return folded
+
+
+def _count(many: int, what: str) -> str:
+    return f"{many:,} {what}{'' if many == 1 else 's'}"

@@ -1,0 +1,286 @@
+"""Many variants of one strategy at once, and what is left of the best when one knows how it was found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qtrade.backtest.choice import Choices, choose_ahead
+from qtrade.backtest.many import Variants, simulate_many
+from qtrade.backtest.metrics import Z95, metrics, sharpe_ratio
+from qtrade.backtest.statistics import backtest_overfitting, expected_best_sharpe
+from qtrade.config import RunConfig
+from qtrade.errors import IntegrityError
+from qtrade.evaluation.plain import plain
+from qtrade.files import write_json, write_parquet, write_text
+from qtrade.ledger import Trial, Tried
+from qtrade.pipeline.axes import Axis, combinations
+from qtrade.pipeline.backtest import identity, luck_of, luck_variance
+from qtrade.pipeline.venue import Venue, ledger_of, open_venue
+from qtrade.progress import Progress
+from qtrade.runs import Run, check_run
+from qtrade.strategy import LoadedStrategy, decide
+from qtrade.strategy_spec import ParamValue
+from qtrade.types import Float64Array
+
+AUDITED = 5
+"""Variants drawn at random that are audited and traded again in vectorbt, beside those that are chosen."""
+
+# Splits of the bars for the probability of backtest overfitting, as many as thousands of variants leave time for.
+_PBO_BLOCKS = 12
+# Steps of the progress bar.
+_STEPS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A finished sweep.
+
+    Attributes
+    ----------
+    folder
+        Where ``sweep.json``, ``variants.csv``, ``variants.parquet`` and ``sweep.html`` are.
+    told
+        What ``sweep.json`` says.
+    table
+        One row per variant.
+    """
+
+    folder: Path
+    told: Mapping[str, Any]
+    table: pd.DataFrame
+
+
+def sweep_run(
+    run: Run, strategy: LoadedStrategy, axes: Sequence[Axis], *, progress: Progress, config: RunConfig | None = None
+) -> Sweep:
+    """Trade every combination of some parameters of a strategy on the forecasts of a run.
+
+    Parameters
+    ----------
+    strategy
+        With the parameters that all variants share.
+    axes
+        The parameters that vary.
+    config
+        Where the account is taken from, unless the run's own configuration will do.
+
+    Raises
+    ------
+    UsageError
+        If a parameter is unknown, a value does not suit it, or a variant fails.
+    IntegrityError
+        If an audited variant looks ahead, or is not what vectorbt makes of it.
+    """
+    from qtrade.report.sweep import write_sweep  # draws figures, which takes an import of seconds
+
+    check_run(run)
+    config = config or run.config
+    params = combinations(axes)
+    variants = [strategy.varied(one) for one in params]
+    venue, ledger = open_venue(run, config), ledger_of(run)
+    ledger.tried(venue.market)  # one that cannot be used is met before anything is computed
+    made = trade_variants(variants, venue, progress)
+    periods = venue.span.periods_per_year
+    table = _table(params, made, periods)
+    ratios = table["sharpe"].to_numpy(dtype=np.float64) / math.sqrt(periods)
+    best = int(np.nanargmax(ratios)) if np.isfinite(ratios).any() else 0
+    choices = choose_ahead(made.net)
+    drawn = np.random.default_rng(venue.seed).permutation(len(variants))[:AUDITED].tolist()
+    audited = list(dict.fromkeys([best, *(choices.chosen.tolist() if choices else []), *drawn]))
+    progress.start("sweep: audit", len(audited))
+    engine = ""
+    for number in audited:
+        engine = _audit(variants[number], made.net[:, number], venue)
+        progress.advance(1, variants[number].spec)
+    ledger.add(_trials(run, variants, venue, ratios))
+    tried = ledger.tried(venue.market)
+    hold = metrics(venue.hold, periods)
+    told = {
+        "run": run.name,
+        "strategy": strategy.name,
+        "spec": strategy.spec,
+        "axes": [{"name": axis.name, "values": list(axis.values)} for axis in axes],
+        "variants": len(variants),
+        "bars": len(venue.span),
+        "first": str(venue.span.index[0]),
+        "last": str(venue.span.index[-1]),
+        "engine": engine,
+        "audited": len(audited),
+        "account": venue.account.model_dump(mode="json"),
+        "best": _best(variants[best], params[best], table.iloc[best], made.net[:, best], venue),
+        "buy_and_hold": {"sharpe": plain(hold.sharpe), "net_annual_return": plain(hold.net_annual_return)},
+        "median_sharpe": plain(float(table["sharpe"].median())),
+        "luck": _luck(made.net[:, best], venue, tried),
+        "pbo_share": plain(backtest_overfitting(made.net, _PBO_BLOCKS)),
+        "pbo_blocks": _PBO_BLOCKS,
+        "walk_forward": _walk_forward(choices, variants, params, venue) if choices else None,
+    }
+    folder = run.folder / "sweeps" / _name(strategy, axes, venue)
+    write_text(folder / "variants.csv", table.to_csv(index=False))
+    write_parquet(folder / "variants.parquet", table)
+    write_sweep(folder / "sweep.html", told, table)
+    write_json(folder / "sweep.json", told)
+    return Sweep(folder, told, table)
+
+
+def trade_variants(variants: Sequence[LoadedStrategy], venue: Venue, progress: Progress) -> Variants:
+    """Decide and simulate every variant on `venue.span`."""
+    rows = slice(*venue.bars.index.get_indexer(venue.span.index[[0, -1]]))
+    step = -(-len(variants) // _STEPS)
+    progress.start("sweep", -(-len(variants) // step))
+
+    def decided(number: int) -> Float64Array:
+        weights = decide(variants[number], venue.bars, venue.forecasts, leverage=venue.account.leverage)
+        if number % step == 0:
+            progress.advance(1, f"{number + 1:,} of {len(variants):,}")
+        return weights.to_numpy(dtype=np.float64)[rows.start : rows.stop + 1]
+
+    return simulate_many(venue.span, decided, len(variants), venue.account, venue.exits)
+
+
+def _audit(variant: LoadedStrategy, net: Float64Array, venue: Venue) -> str:
+    """Audit one variant for look-ahead, and hold its returns against vectorbt's; return the engine of the latter."""
+    result = venue.trade(venue.decide(variant))
+    again = result.net.to_numpy(dtype=np.float64)
+    if not np.allclose(again, net, rtol=1e-7, atol=1e-9):
+        bar = venue.span.index[int(np.argmax(~np.isclose(again, net, rtol=1e-7, atol=1e-9)))]
+        raise IntegrityError(
+            f"the sweep and vectorbt disagree about {variant.spec} from {bar} on",
+            why="the strategy decides otherwise when it is asked again, or one of the two simulations is wrong",
+            fix="backtest this variant alone; if that works, please report it with your configuration",
+        )
+    return result.engine
+
+
+def _table(params: Sequence[Mapping[str, ParamValue]], made: Variants, periods: float) -> pd.DataFrame:
+    """Lay out a row per variant: its parameters, then what it earned; names and units as in `Metrics`."""
+    mean, deviation = made.net.mean(axis=0), made.net.std(axis=0, ddof=1)
+    still = deviation <= 1e-13 * (1 + np.abs(made.net).max(axis=0))
+    return pd.DataFrame(params).assign(
+        sharpe=np.where(still, np.nan, mean / np.where(still, 1.0, deviation)) * math.sqrt(periods),
+        gross_annual_return=made.gross * periods,
+        cost_annual=made.cost * periods,
+        net_annual_return=mean * periods,
+        annual_volatility=deviation * math.sqrt(periods),
+        max_drawdown=made.drawdown,
+        turnover_per_year=made.turnover * periods,
+        exposure=made.exposure,
+        fills=made.fills,
+        ruined=made.ruined,
+    )
+
+
+def _best(
+    variant: LoadedStrategy, params: Mapping[str, ParamValue], row: pd.Series, net: Float64Array, venue: Venue
+) -> dict[str, Any]:
+    """Describe the variant with the best Sharpe ratio, with an interval that does not know that it is the best."""
+    low, high = _interval(net, venue.span.periods_per_year)
+    numbers = row.drop(list(params)).to_dict()
+    told = {str(name): bool(value) if name == "ruined" else plain(value) for name, value in numbers.items()}
+    return {
+        "spec": variant.spec,
+        "params": dict(params),
+        **told,
+        "fills": int(row["fills"]),
+        "sharpe_low": plain(low),
+        "sharpe_high": plain(high),
+    }
+
+
+def _interval(net: Float64Array, periods: float) -> tuple[float, float]:
+    """95 % interval of the annualised Sharpe ratio, as in `Metrics`."""
+    ratio, error = sharpe_ratio(net, periods)
+    return ratio - Z95 * error, ratio + Z95 * error
+
+
+def _luck(net: Float64Array, venue: Venue, tried: Tried) -> dict[str, Any]:
+    """Judge the best by everything that was ever tried on this market, these variants included."""
+    periods = venue.span.periods_per_year
+    luckiest = expected_best_sharpe(luck_variance(tried, len(net)), max(1, tried.trials))
+    judged = luck_of(pd.Series(net), periods, tried)
+    return {**judged, "expected_best_sharpe": luckiest * math.sqrt(periods)}
+
+
+def _walk_forward(
+    choices: Choices,
+    variants: Sequence[LoadedStrategy],
+    params: Sequence[Mapping[str, ParamValue]],
+    venue: Venue,
+) -> dict[str, Any]:
+    """Trade what was chosen before each block in that block: one account, which pays for each change of mind."""
+    index, starts = venue.span.index, choices.starts
+    weights = pd.DataFrame(0.0, index=index, columns=venue.span.close.columns)
+    for number, first, last in zip(choices.chosen.tolist(), starts[1:], starts[2:], strict=False):
+        decided = decide(variants[number], venue.bars, venue.forecasts, leverage=venue.account.leverage)
+        # The past of a block ends with the close before it, at which the first of these decisions is made.
+        weights.iloc[first - 1 : last - 1] = decided.loc[index[first - 1 : last - 1]].to_numpy()
+    result = venue.trade(weights)
+    net = result.net.to_numpy(dtype=np.float64)[starts[1] :]
+    periods = venue.span.periods_per_year
+    scale = math.sqrt(periods)
+    low, high = _interval(net, periods)
+    blocks = zip(
+        choices.chosen.tolist(),
+        starts[1:],
+        starts[2:],
+        choices.before * scale,
+        choices.inside * scale,
+        choices.rank,
+        choices.best * scale,
+        strict=False,
+    )
+    return {
+        "sharpe": plain(sharpe_ratio(net, periods)[0]),
+        "sharpe_low": plain(low),
+        "sharpe_high": plain(high),
+        "net_annual_return": plain(float(net.mean() * periods)),
+        "mean_rank_share": float(choices.rank.mean()),
+        "blocks": [
+            {
+                "first": str(index[first]),
+                "last": str(index[last - 1]),
+                "chosen": dict(params[number]),
+                "sharpe_before": plain(before),
+                "sharpe_in": plain(inside),
+                "rank_share": float(rank),
+                "best_sharpe_in": plain(most),
+            }
+            for number, first, last, before, inside, rank, most in blocks
+        ],
+    }
+
+
+def _trials(run: Run, variants: Sequence[LoadedStrategy], venue: Venue, ratios: Float64Array) -> list[Trial]:
+    """Every variant as the ledger records it."""
+    market, manifest = venue.market, run.manifest
+    account = json.dumps(venue.account.model_dump(mode="json"), sort_keys=True)
+    return [
+        Trial(
+            market=market,
+            bars=len(venue.span),
+            snapshot=manifest["facts"]["data"],
+            run=run.name,
+            forecasts=manifest["forecast_hash"],
+            kind="sweep",
+            strategy=variant.spec,
+            source=variant.sha256,
+            account=account,
+            sharpe=float(ratio) if math.isfinite(ratio) else None,
+        )
+        for variant, ratio in zip(variants, ratios.tolist(), strict=True)
+    ]
+
+
+def _name(strategy: LoadedStrategy, axes: Sequence[Axis], venue: Venue) -> str:
+    """Name the folder of a sweep: strategy, what varies, and account tell it apart."""
+    described = {**identity(strategy, venue.account), "axes": [[axis.name, list(axis.values)] for axis in axes]}
+    return f"{strategy.name}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]}"
