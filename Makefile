@@ -11,7 +11,7 @@ test: .venv/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

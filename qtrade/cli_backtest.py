@@ -149,13 +149,15 @@ def explain(
 
     Example: qtrade explain run-1a2b3c4d -s forecast_sign --trade 17
     """
-    from qtrade.pipeline.explain import explain_trade, lines
+    from qtrade.pipeline.explain import explain_trade
+    from qtrade.pipeline.saved import find_backtest
     from qtrade.report.explain import draw_trade
+    from qtrade.report.explanation_lines import lines
     from qtrade.runs import open_run
 
     found = open_run(runs, run_name)
     explanation = explain_trade(found, strategy, trade)
-    picture = explanation.folder / f"trade-{trade}.png"
+    picture = find_backtest(found, strategy, found.config).folder / f"trade-{trade}.png"
     draw_trade(explanation, picture)
     if as_json:
         print_json(explanation.to_dict())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -14,6 +14,14 @@ import pytest
 
 # Set before PyTorch is imported: tests run side by side, and sums must not depend on how many cores are idle.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """Leave files to the memory of the system: those of tests need not survive a power cut, and waiting takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +43,23 @@ def qtrade() -> Callable[..., CompletedProcess[str]]:
         return CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Report no more than the headline: drawing figures takes longer than everything that is measured."""
+    from qtrade.report import page
+
+    monkeypatch.setattr(page, "render", lambda report: report.verdict.headline)
+
+
+@pytest.fixture
+def unevaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End ``qtrade train`` with its last fit: measuring forecasts takes longer than making them."""
+    # Imported first, so that reports are still made of evaluations.
+    from qtrade.pipeline import evaluate, report  # noqa: F401
+
+    monkeypatch.setattr(evaluate, "evaluate_run", lambda run, *, progress: None)
 
 
 @pytest.fixture(scope="session")

@@ -299,7 +299,7 @@ def test_of_many_symbols_some_are_asked_evenly() -> None:
 # --- runs of every shape ---
 
 ONE_FOLD = ("--end", "2014-06-01", "--set", "split.step=5000")
-FOLDS = ("--end", "2014-06-01", "--set", "split.step=150")
+FOLDS = ("--end", "2014-06-01", "--set", "split.step=150", "--set", "train.batch_size=128")
 DELAYS = ("--set", "split.delay=1", "--set", "backtest.delay=2")
 
 
@@ -322,12 +322,15 @@ def shaped(folder: Path, qtrade: Program, options: Options, unknown: set[str]) -
 @pytest.mark.parametrize(
     ("settings", "horizons"),
     [
-        pytest.param(("--symbols", "^GSPC", "--symbols", "^IXIC", *FOLDS), [1], id="several symbols"),
         pytest.param((*FOLDS, "--set", "window.horizon=5"), [1], id="a path that ends before the second horizon"),
         pytest.param(
             (*FOLDS, *DELAYS, "--set", "evaluation.horizons=[6]"), [4], id="delays, and no horizon within the path"
         ),
-        pytest.param((*FOLDS, "--set", "model=informer", "--set", "replicates=2"), [1], id="two seeds"),
+        pytest.param(
+            ("--symbols", "^GSPC", "--symbols", "^IXIC", *FOLDS, "--set", "model=informer", "--set", "replicates=2"),
+            [1],
+            id="several symbols, and two seeds",
+        ),
     ],
 )
 def test_a_run_of_any_shape_is_evaluated(

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from qtrade.errors import DataError, UsageError
+from qtrade.pipeline import evaluate
 from qtrade.pipeline.forecast import forecast_run
 from qtrade.progress import Silent
 from qtrade.runs import Run, open_run
@@ -34,7 +35,9 @@ def train(folder: Path, qtrade: Program, *options: str) -> Run:
 def trained(tmp_path_factory: pytest.TempPathFactory, qtrade: Program, tiny: Options) -> SimpleNamespace:
     """Two symbols, several folds, two replicates; only to be asked."""
     folder = tmp_path_factory.mktemp("trained")
-    run = train(folder, qtrade, *tiny, "--set", "replicates=2", "--set", "split.step=400")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "evaluate_run", lambda run, *, progress: None)
+        run = train(folder, qtrade, *tiny, "--set", "replicates=2", "--set", "split.step=400")
     return SimpleNamespace(folder=folder, run=run)
 
 
@@ -119,7 +122,7 @@ def test_what_cannot_be_forecast_is_told(trained: SimpleNamespace, qtrade: Progr
         ("--target", "log_close"),
         ("--features", "S", "--target", "log_close"),
         ("--target", "scaled_return", "--set", "features.cross=['^IXIC']"),
-        ("--features", "M", "--target", "scaled_return", "--set", "features.set=minimal"),
+        ("--features", "M", "--target", "scaled_return"),
         ("--attention-keys", "all", "--set", "informer.stack=[2,1]", "--set", "informer.attention=full"),
     ],
     ids=" ".join,
@@ -127,7 +130,10 @@ def test_what_cannot_be_forecast_is_told(trained: SimpleNamespace, qtrade: Progr
 def test_every_mode_and_target_trains_and_forecasts(
     tmp_path: Path, qtrade: Program, tiny: Options, options: Options
 ) -> None:
-    run = train(tmp_path, qtrade, *tiny, *options, "--set", "baselines=[]")
+    settings = ("features.set=minimal", "split.step=300", "baselines=[]")
+    small = ("--start", "2015-06-01", *(part for one in settings for part in ("--set", one)))
+    run = train(tmp_path, qtrade, *tiny, *small, *options)
+    assert len(run.manifest["folds"]) == 2
     forecasts, actual = run.forecasts("informer")
     assert np.isfinite(forecasts.path).all()
     # Levels are told apart from returns: a path of returns is of the size of what happened.
@@ -141,6 +147,7 @@ def test_every_mode_and_target_trains_and_forecasts(
     assert (price > 0).all()
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_model_without_attention_says_so(tmp_path: Path, qtrade: Program, tiny: Options) -> None:
     run = train(tmp_path, qtrade, *tiny, "--set", "model='ridge'", "--set", "baselines=[]")
     assert len(forecast_run(run, progress=Silent()).path) == 8

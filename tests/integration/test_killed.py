@@ -21,12 +21,12 @@ Options = tuple[str, ...]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs process groups and SIGKILL")
 
-# Four folds that together are worth a second process, by what training itself thinks one costs.
+# Some folds that are soon fitted, and so many that the first of them leaves work for two processes.
 SETTINGS = (
-    "split.train_size=600",
-    "split.step=250",
-    "train.epochs=6",
-    "train.batch_size=256",
+    "data.end='2015-06-01'",
+    "features.set=minimal",
+    "split.step=80",
+    "train.epochs=2",
     "train.workers=2",
     'baselines=["ridge"]',
 )
@@ -40,6 +40,8 @@ class Whole(NamedTuple):
     command: Options
     run: Path
     seconds: float
+    fit: float
+    """Seconds from one fit of the network to the next."""
 
 
 class Kill(NamedTuple):
@@ -50,7 +52,7 @@ class Kill(NamedTuple):
 
 
 def be_qtrade(folder: Path, log: Path, arguments: Options, alone: bool) -> None:
-    """Become ``qtrade ARGUMENTS`` in a session of its own; `alone` never starts a second process."""
+    """Become ``qtrade ARGUMENTS`` in a session of its own, which fits folds in it alone or in two more processes."""
     os.setsid()
     output = os.open(log, os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
@@ -60,8 +62,7 @@ def be_qtrade(folder: Path, log: Path, arguments: Options, alone: bool) -> None:
     from qtrade.cli import main
     from qtrade.pipeline import train
 
-    if alone:
-        train._WORTH_A_PROCESS = sys.maxsize
+    train._WORTH_A_PROCESS = sys.maxsize if alone else 0
     main()
 
 
@@ -70,7 +71,7 @@ def started(folder: Path, arguments: Options, *, alone: bool) -> Iterator[BasePr
     """Run the program; whatever is left of it in the end is killed."""
     # Forked from a server that imported what takes long: most kills would otherwise only meet imports.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["qtrade.pipeline.train", "torch._dynamo"])
+    context.set_forkserver_preload(["qtrade.pipeline.train", "qtrade.pipeline.evaluate", "torch._dynamo"])
     log = folder / "log.txt"
     log.unlink(missing_ok=True)
     process = context.Process(target=be_qtrade, args=(folder, log, arguments, alone))
@@ -137,7 +138,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Options) -> Whole:
     command = ("train", "^GSPC", "--cache", str(folder / "data_cache"), *tiny, *settings)
     seconds = finish(folder, command, alone=True)
     (run,) = (folder / "runs").iterdir()
-    return Whole(command, run, seconds)
+    fits = sorted(path.stat().st_mtime for path in (run / "folds").rglob("history.json"))
+    assert len(fits) >= 6, "too few folds for what is to be killed"
+    return Whole(command, run, seconds, fit=float(np.median(np.diff(fits))))
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["one process", "folds side by side"])
@@ -166,10 +169,10 @@ def test_training_killed_at_any_moment_ends_as_if_it_had_been_left_alone(
 
     # In turn: before there is any result, between two fits, while a fit is being saved, and anywhere.
     attempt(rng.uniform(0, whole.seconds / 4))
-    attempt(rng.uniform(0, whole.seconds / 10), after="history.json")
+    attempt(rng.uniform(0, whole.fit / 2), after="history.json")
     attempt(rng.uniform(0, 0.01), after="model.safetensors")
     attempt(rng.uniform(0, whole.seconds))
-    finish(tmp_path, whole.command, alone=alone)
+    finish(tmp_path, whole.command, alone=True)
 
     fits = len(proofs(whole.run))
     halfway = [one for one in kills if 0 < one.complete < fits]

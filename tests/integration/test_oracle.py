@@ -31,7 +31,7 @@ PHI, BETA = 0.9, 0.2
 BARS, HORIZON = 22_000, 24
 WINDOW = WindowConfig(seq_len=12, label_len=4, horizon=HORIZON)
 NETWORK = InformerConfig(d_model=16, n_heads=2, d_ff=32, e_layers=1, dropout=0.2)
-TRAIN = TrainConfig(epochs=6, batch_size=128, learning_rate=3e-3, patience=3, device="cpu")
+TRAIN = TrainConfig(epochs=4, batch_size=256, learning_rate=6e-3, patience=3, device="cpu")
 
 
 def market(beta: float, seed: int) -> tuple[Float64Array, Float64Array, Float64Array]:

@@ -54,6 +54,7 @@ SETTINGS = (
     "split.valid_size=60",
     "split.step=120",
     "train.epochs=1",
+    "train.batch_size=100",
     "informer.d_model=8",
     "informer.n_heads=2",
     "informer.d_ff=16",

@@ -56,6 +56,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, qtrade: Program, tiny: Optio
 # --- stages ---
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_stages_read_what_the_former_wrote_and_equal_the_whole_run(
     tmp_path: Path, whole: Path, qtrade: Program, tiny: Options
 ) -> None:
@@ -86,6 +87,7 @@ def test_stages_read_what_the_former_wrote_and_equal_the_whole_run(
         assert (run / name).read_bytes() == (only_run(whole) / name).read_bytes()
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_two_identical_runs_are_equal_to_the_last_bit(
     tmp_path: Path, whole: Path, qtrade: Program, tiny: Options
 ) -> None:
@@ -137,10 +139,11 @@ def test_report_is_self_contained_and_opens_with_the_verdict(whole: Path) -> Non
     assert load_config(run / "config.toml") == open_run(whole / "runs", run.name).config
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_new_account_gets_its_own_backtests_and_the_report_shows_no_others(
     tmp_path: Path, qtrade: Program, tiny: Options
 ) -> None:
-    options = (*tiny, "--set", "model=ridge", "--set", "baselines=[]")
+    options = (*tiny, "--set", "model=ridge", "--set", "baselines=[]", "--set", "features.set=minimal")
     assert qtrade(tmp_path, "fetch", *options).returncode == 0
     assert qtrade(tmp_path, "train", *options).returncode == 0
     assert qtrade(tmp_path, "backtest", "run").returncode == 0
@@ -160,9 +163,11 @@ def test_new_account_gets_its_own_backtests_and_the_report_shows_no_others(
 # --- variants ---
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("model", ["naive", "drift"])
 def test_any_model_can_be_the_main_one(tmp_path: Path, qtrade: Program, tiny: Options, model: str) -> None:
-    outcome = qtrade(tmp_path, "run", *tiny, "--set", f"model={model}", "--set", "split.mode=rolling")
+    settings = (f"model={model}", "split.mode=rolling", "features.set=minimal")
+    outcome = qtrade(tmp_path, "run", *tiny, *(part for one in settings for part in ("--set", one)))
     assert outcome.returncode == 0, outcome.stderr
     run = only_run(tmp_path)
     assert not (run / "baselines" / model).exists()
@@ -170,10 +175,14 @@ def test_any_model_can_be_the_main_one(tmp_path: Path, qtrade: Program, tiny: Op
     assert folds[1]["fit"][0] > folds[0]["fit"][0], "rolling drops the oldest origins"
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_symbols_are_pooled_and_replicates_differ(tmp_path: Path, qtrade: Program, tiny: Options) -> None:
-    outcome = qtrade(tmp_path, "run", "--symbols", "^GSPC", "^IXIC", *tiny, "--set", "replicates=2")
+    options = ("--symbols", "^GSPC", "^IXIC", *tiny, "--set", "replicates=2", "--set", "baselines=[]")
+    assert qtrade(tmp_path, "fetch", *options).returncode == 0
+    outcome = qtrade(tmp_path, "train", *options)
     assert outcome.returncode == 0, outcome.stderr
     run = only_run(tmp_path)
+    assert qtrade(tmp_path, "backtest", run.name).returncode == 0
     table = pd.read_parquet(run / "forecasts.parquet")
     sizes = table.groupby(["symbol", "fold", "seed"]).size().unstack("fold")
     assert list(sizes.index) == [("^GSPC", 0), ("^GSPC", 1), ("^IXIC", 0), ("^IXIC", 1)]
@@ -185,6 +194,7 @@ def test_symbols_are_pooled_and_replicates_differ(tmp_path: Path, qtrade: Progra
     assert list(weights["decided"].columns) == ["^GSPC", "^IXIC"]
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_folds_fitted_side_by_side_give_the_same_forecasts(
     tmp_path: Path, whole: Path, qtrade: Program, tiny: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +234,7 @@ def interrupt_at(patch: pytest.MonkeyPatch, where: str, call: int, error: BaseEx
     patch.setattr(where, failing)
 
 
+@pytest.mark.usefixtures("unevaluated")
 @pytest.mark.parametrize(
     ("where", "call", "complete"),
     [
@@ -256,6 +267,7 @@ def test_interrupted_training_goes_on_where_it_stopped(
     assert not list(run.rglob("*.tmp"))
 
 
+@pytest.mark.usefixtures("unevaluated")
 @pytest.mark.parametrize("name", ["model.safetensors", "scaler.json", "forecasts.parquet", "history.json"])
 def test_damaged_fold_is_trained_anew_and_no_other(tmp_path: Path, qtrade: Program, tiny: Options, name: str) -> None:
     options = ("train", *tiny, "--set", "model=ridge", "--set", "baselines=[]")

@@ -52,7 +52,7 @@ def assert_clear(cache: Cache) -> None:
 
 
 @given(st.sampled_from([".json", ".parquet"]), st.binary(max_size=400))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_any_bytes_in_a_file_are_told(suffix: str, junk: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder))
@@ -61,7 +61,7 @@ def test_any_bytes_in_a_file_are_told(suffix: str, junk: bytes) -> None:
 
 
 @given(st.sampled_from([".json", ".parquet"]), st.integers(0, 10**6), st.integers(0, 255), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_any_changed_byte_and_any_cut_is_told(suffix: str, place: int, byte: int, cut: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder))
@@ -86,7 +86,7 @@ json_values = st.recursive(
     st.sampled_from(["symbol", "source", "interval", "versions", "findings", "facts", "sha256", "qtrade"]),
     json_values,
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_a_manifest_with_anything_in_it_is_told(key: str, value: Any) -> None:
     """Even one whose checksum is right, as another program might write it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def test_a_manifest_with_anything_in_it_is_told(key: str, value: Any) -> None:
     st.sampled_from(["fingerprint", "calendar", "exchange_zone", "rows", "first", "last", "fetched", "file"]),
     json_values,
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_a_version_with_anything_in_it_is_told(key: str, value: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder))
@@ -119,7 +119,7 @@ def test_a_version_with_anything_in_it_is_told(key: str, value: Any) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), st.integers(1, 9)), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 def test_whatever_is_written_can_be_had_again(history: list[tuple[int, int, int]]) -> None:
     """Longer, shorter, earlier, later, rewritten, and back: no version is lost."""
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ def markets(draw: st.DrawFn) -> tuple[pd.DatetimeIndex, str, str]:
     interval, calendar = draw(st.sampled_from(INTERVALS)), draw(st.sampled_from(CALENDARS))
     minutes = draw(st.integers(0, 32 * 365 * 1440))
     first = pd.Timestamp("1998-01-01", tz="UTC") + pd.Timedelta(minutes=minutes)
-    gaps = draw(st.lists(st.integers(1, 40), min_size=2, max_size=12))
+    gaps = draw(st.lists(st.integers(1, 40), min_size=2, max_size=6))
     index = pd.DatetimeIndex([first, *(first + np.cumsum(gaps) * step(interval))])
     if interval not in INTRADAY:
         index = index.normalize()
@@ -36,16 +36,16 @@ def futures(index: pd.DatetimeIndex, interval: str, calendar: str) -> list[pd.Da
     return [grid[at : at + H] for at in start]
 
 
-@given(markets(), st.integers(1, 12))
-@settings(deadline=None, max_examples=60)
+@given(markets(), st.integers(1, 6))
+@settings(deadline=None, max_examples=40)
 def test_truncating_the_bars_leaves_every_future_as_it_was(market: tuple[pd.DatetimeIndex, str, str], cut: int) -> None:
     index, interval, calendar = market
     whole, kept = futures(index, interval, calendar), futures(index[:cut], interval, calendar)
     assert [list(row) for row in whole[: len(kept)]] == [list(row) for row in kept]
 
 
-@given(markets(), st.integers(1, 12), st.integers(1, 10**6))
-@settings(deadline=None, max_examples=60)
+@given(markets(), st.integers(1, 6), st.integers(1, 10**6))
+@settings(deadline=None, max_examples=40)
 def test_bars_that_come_later_than_expected_change_nothing_before_them(
     market: tuple[pd.DatetimeIndex, str, str], cut: int, minutes: int
 ) -> None:
@@ -56,7 +56,7 @@ def test_bars_that_come_later_than_expected_change_nothing_before_them(
 
 
 @given(markets())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_the_future_of_a_bar_is_what_the_rules_say_from_its_stamp_alone(
     market: tuple[pd.DatetimeIndex, str, str],
 ) -> None:
@@ -71,7 +71,7 @@ def test_the_future_of_a_bar_is_what_the_rules_say_from_its_stamp_alone(
 
 
 @given(markets(), st.integers(0, 400), st.integers(0, 400))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_whether_a_bar_is_expected_does_not_depend_on_the_range_asked_for(
     market: tuple[pd.DatetimeIndex, str, str], before: int, after: int
 ) -> None:

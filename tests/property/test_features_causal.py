@@ -85,7 +85,7 @@ def seeing_ahead(features: Collection[Feature], bars: Bars, known: int, seed: in
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10**6), known=st.integers(30, LENGTH - 1))
 def test_no_feature_moves_by_a_bit_when_its_future_is_cut_or_poisoned(seed: int, known: int) -> None:
     assert seeing_ahead(FEATURES.values(), random_bars(seed), known, seed) == []
@@ -106,7 +106,7 @@ def test_the_gate_catches_a_feature_that_sees_ahead(compute: Callable[[Market], 
     assert "leak" in seeing_ahead([leak, FEATURES["range"]], random_bars(1), known=300, seed=1)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6), known=st.integers(260, LENGTH - 1))
 def test_built_features_are_the_same_bits_with_and_without_a_future(seed: int, known: int) -> None:
     bars = random_bars(seed)
@@ -116,7 +116,7 @@ def test_built_features_are_the_same_bits_with_and_without_a_future(seed: int, k
     assert build(poisoned(bars, known, seed), config).features.values[:known].tobytes() == whole
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6), skipped=st.integers(1, 150))
 def test_a_longer_history_changes_no_feature_after_its_warmup(seed: int, skipped: int) -> None:
     bars = random_bars(seed, 480)
@@ -126,7 +126,7 @@ def test_a_longer_history_changes_no_feature_after_its_warmup(seed: int, skipped
         np.testing.assert_allclose(again, known, rtol=0, atol=1e-5, err_msg=name)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6), price=st.floats(1e-3, 1e3), volume=st.floats(1e-3, 1e3))
 def test_features_do_not_depend_on_the_unit_of_price_or_volume(seed: int, price: float, volume: float) -> None:
     bars = random_bars(seed)
@@ -164,18 +164,18 @@ def test_a_scaler_knows_only_its_own_rows(seed: int, first: int, count: int) -> 
         assert getattr(fitted, name).tobytes() == getattr(again, name).tobytes()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     interval=st.sampled_from(["1m", "90m", "1h", "1d", "1wk", "1mo"]),
     tz=st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata"]),
 )
 def test_marks_depend_on_their_own_stamp_only(seed: int, interval: str, tz: str) -> None:
-    minutes = np.random.default_rng(seed).integers(0, 60 * 365 * 24 * 60, size=50)
+    minutes = np.random.default_rng(seed).integers(0, 60 * 365 * 24 * 60, size=20)
     stamps = pd.Timestamp("1980-01-01", tz="UTC") + pd.to_timedelta(minutes, unit="min")
     together = marks(stamps, interval, tz)
     alone = np.concatenate([marks(stamps[row : row + 1], interval, tz) for row in range(len(stamps))])
-    assert together.shape == (50, len(mark_names(interval)))
+    assert together.shape == (20, len(mark_names(interval)))
     assert together.tobytes() == alone.tobytes()
     assert np.abs(together).max() <= 0.5
 

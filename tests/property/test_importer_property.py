@@ -18,7 +18,7 @@ from qtrade.data.importer import File, FileConfig
 from qtrade.data.raw import RAW_FIELDS, RawBars
 from qtrade.errors import DataError
 
-FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 HEADERS = ["time", "date", "open", "high", "low", "close", "volume", "adj close", "dividends", "splits", "symbol", ""]
 CELLS = [

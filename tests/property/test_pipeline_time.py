@@ -32,8 +32,9 @@ SETTINGS = (
     f"window.horizon={HORIZON}",
     "split.train_size=200",
     "split.valid_size=60",
-    "split.step=100",
+    "split.step=120",
     "train.epochs=1",
+    "train.batch_size=100",
     "train.learning_rate=0.01",
     "informer.d_model=8",
     "informer.n_heads=2",
@@ -102,7 +103,13 @@ KINDS = {
     # Levels are centred by what the scaler saw, and in mode M the features' own future is learned.
     "levels": ("baselines=[]", "features.mode=M", "features.target=log_close"),
     # What is read and learned is in units that change from bar to bar, and every symbol reads the other one.
-    "units": ("baselines=[]", "features.set=minimal", "features.target=scaled_return", "features.cross=['^IXIC']"),
+    "units": (
+        "baselines=[]",
+        "features.set=minimal",
+        "features.target=scaled_return",
+        "features.cross=['^IXIC']",
+        "split.step=200",
+    ),
 }
 
 

@@ -57,14 +57,14 @@ def planted(raw: RawBars, change: Callable[[Grid], None]) -> RawBars:
 
 
 @given(markets())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_a_clean_market_has_nothing_to_tell(raw: RawBars) -> None:
     assert examine(raw, now=NOW) == ()
     assert mend(raw, (), now=NOW) == (raw, ())
 
 
 @given(markets(), st.sampled_from([*PER_BAR, "split", "stated", "outliers", "stale", "gaps", "zero_volume"]), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_a_planted_defect_is_found_alone_and_where_it_is(raw: RawBars, kind: str, data: st.DataObject) -> None:
     index = raw.frame.index
     row = data.draw(st.integers(1, len(index) - 2))
@@ -161,7 +161,7 @@ def told(raw: RawBars, now: pd.Timestamp) -> dict[str, tuple[int, str, str]]:
 
 
 @given(dirty())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_checks_of_single_bars_agree_with_a_look_at_one_after_the_other(market: tuple[RawBars, pd.Timestamp]) -> None:
     raw, now = market
     slow = {name: (len(at), str(at[0]), str(at[-1])) for name, at in accused(raw, now).items() if at}
@@ -169,7 +169,7 @@ def test_checks_of_single_bars_agree_with_a_look_at_one_after_the_other(market: 
 
 
 @given(dirty(), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_nothing_later_changes_what_a_bar_is_accused_of(
     market: tuple[RawBars, pd.Timestamp], data: st.DataObject
 ) -> None:
@@ -183,7 +183,7 @@ def test_nothing_later_changes_what_a_bar_is_accused_of(
 
 
 @given(dirty(), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_mending_depends_on_nothing_after_a_bar(market: tuple[RawBars, pd.Timestamp], data: st.DataObject) -> None:
     raw, now = market
     cut = data.draw(st.integers(1, len(raw.frame)))
@@ -201,7 +201,7 @@ def test_mending_depends_on_nothing_after_a_bar(market: tuple[RawBars, pd.Timest
 
 
 @given(dirty())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_mended_bars_are_fit_for_use_and_the_raw_ones_stay_as_they_were(
     market: tuple[RawBars, pd.Timestamp],
 ) -> None:
@@ -217,7 +217,7 @@ def test_mended_bars_are_fit_for_use_and_the_raw_ones_stay_as_they_were(
 
 
 @given(st.lists(st.lists(st.floats(), min_size=7, max_size=7), min_size=1, max_size=30), st.sampled_from(["1d", "1wk"]))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_any_numbers_are_examined_without_a_complaint_from_numpy(table: list[list[float]], interval: str) -> None:
     stamps = pd.date_range("2024-01-01", periods=len(table), freq="D", tz="UTC", unit="ns")
     raw = raw_bars(np.array(table), stamps, interval)

@@ -41,7 +41,7 @@ def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
 
 
 @given(NAMES, configs(), INTERVALS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_bars_are_sound(name: str, config: dict[str, Any], interval: str) -> None:
     table = frame(name, config, interval)
     prices = table[["open", "high", "low", "close"]]
@@ -56,7 +56,7 @@ def test_bars_are_sound(name: str, config: dict[str, Any], interval: str) -> Non
 
 
 @given(NAMES, configs(), st.data())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_dates_cut_and_change_nothing(name: str, config: dict[str, Any], data: st.DataObject) -> None:
     whole = frame(name, config, "4h")
     first = data.draw(st.integers(0, len(whole) - 1))
@@ -66,7 +66,7 @@ def test_dates_cut_and_change_nothing(name: str, config: dict[str, Any], data: s
 
 
 @given(NAMES, configs(), st.integers(1, 500))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_a_longer_market_begins_with_the_same_bars(name: str, config: dict[str, Any], more: int) -> None:
     short, long = frame(name, config), frame(name, config | {"bars": config["bars"] + more})
     if name == "drift":  # Its turn is stretched over all bars; what the turn does not touch is the same.
@@ -75,7 +75,7 @@ def test_a_longer_market_begins_with_the_same_bars(name: str, config: dict[str, 
 
 
 @given(NAMES, configs())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_scenarios_are_control_before_their_change(name: str, config: dict[str, Any]) -> None:
     table, control = frame(name, config), frame("control", config)
     until = config["change"] if SCENARIOS[name].changes else {"control": config["bars"], "drift": 1}.get(name, 0)
@@ -85,7 +85,7 @@ def test_scenarios_are_control_before_their_change(name: str, config: dict[str, 
 
 
 @given(st.sampled_from([name for name in SCENARIOS if SCENARIOS[name].changes]), configs(), st.data())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_a_change_touches_no_earlier_bar(name: str, config: dict[str, Any], data: st.DataObject) -> None:
     later = data.draw(st.integers(config["change"], config["bars"] - 1))
     same(
@@ -95,7 +95,7 @@ def test_a_change_touches_no_earlier_bar(name: str, config: dict[str, Any], data
 
 
 @given(NAMES, configs(), st.integers(0, 10**18 - 1))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_seeds_repeat_and_differ(name: str, config: dict[str, Any], seed: int) -> None:
     table = frame(name, config)
     same(table, frame(name, config))
@@ -106,7 +106,7 @@ def test_seeds_repeat_and_differ(name: str, config: dict[str, Any], seed: int) -
 
 
 @given(NAMES, configs())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_the_length_of_a_bar_is_only_a_stamp(name: str, config: dict[str, Any]) -> None:
     daily, weekly = frame(name, config, "1d"), frame(name, config, "1wk")
     same(daily, weekly.set_index(daily.index))

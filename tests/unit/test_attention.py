@@ -137,7 +137,7 @@ def test_full_attention_and_its_gradients_are_those_of_pytorch(causal: bool) -> 
 
 @pytest.mark.usefixtures("size")
 def test_full_attention_drops_the_same_weights_on_the_way_back() -> None:
-    query, memory = project(3, batch=4, parts=1)[:, :, 0].requires_grad_(), project(5, 1, 4, parts=2).requires_grad_()
+    query, memory = project(3, batch=2, parts=1)[:, :, 0].requires_grad_(), project(5, 1, 2, parts=2).requires_grad_()
     dropout = Dropout(0.4)
 
     def attend(query: Tensor, memory: Tensor) -> Tensor:

@@ -105,6 +105,6 @@ def test_feed_forward_keeps_the_mean_of_what_it_drops() -> None:
     block = FeedForward(4, 8, "gelu", 0.3).double()
     x = torch.randn(1, 1, 4, dtype=torch.float64)
     with torch.no_grad():
-        mean = torch.cat([block(x) for _ in range(20_000)]).mean(dim=0)
+        mean = block(x.expand(20_000, 1, 4)).mean(dim=0)
         expected = plain(block, x)[0]
     torch.testing.assert_close(mean, expected, rtol=0, atol=0.02)

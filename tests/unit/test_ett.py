@@ -254,7 +254,7 @@ class TestRun:
         )
         plan = tiny_plans()["reduced"]["M"]
         train = plan.train.model_copy(
-            update={"epochs": 40, "learning_rate": 0.02, "schedule": "cosine", "patience": 40}
+            update={"epochs": 20, "learning_rate": 0.03, "schedule": "cosine", "patience": 20}
         )
         plan = replace(plan, train=train, network=plan.network.model_copy(update={"dropout": 0.0}))
         found = ett.measure_seed("M", series, BORDERS.origins(WINDOW), plan, 0, torch.device("cpu"))

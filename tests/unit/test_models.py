@@ -28,7 +28,7 @@ from qtrade.windows import Rows, Samples, WindowConfig
 WINDOW = WindowConfig(seq_len=12, label_len=6, horizon=4)
 SHAPE = Shape(features=3, marks=2, window=WINDOW)
 NETWORK = InformerConfig(d_model=8, n_heads=2, d_ff=16)
-TRAIN = TrainConfig(epochs=2, batch_size=16, device="cpu")
+TRAIN = TrainConfig(epochs=2, batch_size=64, device="cpu")
 SETTINGS: dict[str, Any] = {
     "informer": NeuralConfig(network=NETWORK, train=TRAIN),
     "naive": NoSettings(),
@@ -193,7 +193,7 @@ def test_informer_learns_a_signal_that_is_there() -> None:
     samples = market(400)
     model = InformerModel(
         SHAPE,
-        NeuralConfig(network=NETWORK, train=TrainConfig(epochs=20, batch_size=32, learning_rate=3e-3, device="cpu")),
+        NeuralConfig(network=NETWORK, train=TrainConfig(epochs=10, batch_size=32, learning_rate=6e-3, device="cpu")),
     )
     model.fit(
         samples.until(320), samples.rows(range(11, 250)), samples.rows(range(254, 310)), seed=0, progress=Silent()
