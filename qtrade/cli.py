@@ -494,6 +494,8 @@ def _resolve(
 
 def _summarise(finished: Run) -> None:
     """Print verdict and backtests of a reported run."""
+    from qtrade.pipeline.report import read_backtests
+
     numbers = json.loads((finished.folder / "metrics.json").read_text(encoding="utf-8"))
     conclusion = numbers["verdict"]
     out.print(Text.assemble((conclusion["headline"], "bold"), "\n", conclusion["line"], "\n"))
@@ -501,7 +503,9 @@ def _summarise(finished: Run) -> None:
         if gate["grade"] not in ("PASS", "NOT MEASURED"):
             out.print(Text(f"{gate['gate']} {gate['title']} {gate['grade']}: {gate['reasons'][0]}"))
     out.print()
-    backtest_table([(one["name"], one["params"], one) for one in numbers["backtests"]], numbers["buy_and_hold"])
+    # Trials go on after a report, so that what they leave of a Sharpe ratio is not in its numbers.
+    backtests = [(one.name, one.params, {**one.metrics, **one.luck}) for one in read_backtests(finished)]
+    backtest_table(backtests, numbers["buy_and_hold"])
 
 
 def _path_tables(path: DataFrame) -> None:

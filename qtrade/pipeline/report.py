@@ -52,7 +52,8 @@ def report_run(
     manifest = run.manifest
     forecasts, actual = seed_mean_with_actual(*run.forecasts(config.model))
     skills, conclusion = evaluation.skill, evaluation.verdict
-    backtests, comparison, damaged = _read_backtests(run)
+    read, damaged = _read(run)
+    backtests, comparison = [_strategy_report(run, *one) for one in read], _compared(run, read)
     path = run.folder / "report.html"
     write_report(
         ReportInput(
@@ -150,17 +151,22 @@ def _limits(account: BacktestConfig) -> list[str]:
     return said
 
 
-def _read_backtests(run: Run) -> tuple[list[StrategyReport], dict[str, Any] | None, list[str]]:
-    """Read the backtests made with the run's account, what the comparison of several says, and a note on each unread.
+def read_backtests(run: Run) -> list[StrategyReport]:
+    """Read the backtests made with the run's account that can be read, each with its luck after all trials up to now.
 
     The configured strategies come first, in their order. Of several versions of a strategy's file, the last one run
-    counts. The luck of each is that after all trials up to now.
+    counts.
 
     Raises
     ------
     DataError
         If the trial ledger cannot be used.
     """
+    return [_strategy_report(run, *one) for one in _read(run)[0]]
+
+
+def _read(run: Run) -> tuple[list[tuple[dict[str, Any], pd.DataFrame]], list[str]]:
+    """Return what is told of each backtest and its series, in the order of `read_backtests`; a note on each unread."""
     config = run.config
     account = config.backtest.model_dump(mode="json")
     order = {Path(name).stem: position for position, name in enumerate(config.strategies)}
@@ -179,8 +185,7 @@ def _read_backtests(run: Run) -> tuple[list[StrategyReport], dict[str, Any] | No
         except (DataError, KeyError, TypeError) as error:
             damaged.append(f"The backtest in {path.parent.name} cannot be read and is left out: {error}")
     names = sorted(found, key=lambda name: (order.get(found[name][0]["strategy"], len(order)), name))
-    ordered = [found[name] for name in names]
-    return [_strategy_report(run, *one) for one in ordered], _compared(run, ordered), damaged
+    return [found[name] for name in names], damaged
 
 
 def _strategy_report(run: Run, told: dict[str, Any], series: pd.DataFrame) -> StrategyReport:

@@ -97,7 +97,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory, qtrade: Program, options: O
 def run(tmp_path: Path, honest: Path) -> Run:
     """A copy of the honest run, to cheat with."""
     shutil.copytree(honest, tmp_path, dirs_exist_ok=True)
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("*/")
     return Run(folder)
 
 
@@ -174,7 +174,7 @@ def trained_on_volume(
     chosen = ("--source", "synthetic", *options, *(part for one in settings for part in ("--set", one)))
     assert qtrade(folder, "fetch", market, *chosen).returncode == 0
     outcome = qtrade(folder, "train", market, *chosen)
-    (run,) = (folder / "runs").iterdir()
+    (run,) = (folder / "runs").glob("*/")
     return outcome, json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
 
 
@@ -259,7 +259,7 @@ def test_a_run_that_was_fitted_up_to_its_validation_is_named_with_its_folds(
     assert qtrade(tmp_path, "fetch", *options).returncode == 0
     monkeypatch.setattr(train, "folds_of", unpurged("fit"))
     outcome = qtrade(tmp_path, "train", *options)
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("*/")
     refused_and_written(outcome, Run(folder), "Fold 0 is not purged: the last label of 'fit' ends 3 bars after")
     assert "Fold 1 is not purged" in (folder / "evaluation.json").read_text(encoding="utf-8")
 

@@ -63,7 +63,7 @@ def place(tmp_path: Path, finished: Path) -> Path:
 
 
 def only_run(folder: Path) -> Path:
-    (run,) = (folder / "runs").iterdir()
+    (run,) = (folder / "runs").glob("*/")
     return run
 
 
@@ -293,7 +293,7 @@ def test_folder_of_another_run_is_refused(place: Path, qtrade: Program, tiny: Op
     options = ("train", *tiny, "--set", "model=drift", "--set", "baselines=[]")
     assert qtrade(place, *options).returncode == 0
     ridge, drift = sorted(
-        (place / "runs").iterdir(), key=lambda run: 'model = "ridge"' not in (run / "config.toml").read_text()
+        (place / "runs").glob("*/"), key=lambda run: 'model = "ridge"' not in (run / "config.toml").read_text()
     )
     shutil.rmtree(drift)
     ridge.rename(drift)

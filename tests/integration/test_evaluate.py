@@ -75,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, qtrade: Program, options: Opt
 @pytest.fixture
 def run(tmp_path: Path, made: Path) -> Run:
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("*/")
     return Run(folder)
 
 
@@ -307,7 +307,7 @@ def shaped(folder: Path, qtrade: Program, options: Options, unknown: set[str]) -
     """Make and report a run that cannot tell what these gates are about; return its evaluation and its report."""
     outcome = qtrade(folder, "run", *options)
     assert outcome.returncode == 0, outcome.stderr
-    (run,) = (folder / "runs").iterdir()
+    (run,) = (folder / "runs").glob("*/")
     content = evaluation(Run(run))
     graded = grades(content)
     assert list(graded) == GATES

@@ -137,7 +137,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Options) -> Whole:
     settings = tuple(part for text in SETTINGS for part in ("--set", text))
     command = ("train", "^GSPC", "--cache", str(folder / "data_cache"), *tiny, *settings)
     seconds = finish(folder, command, alone=True)
-    (run,) = (folder / "runs").iterdir()
+    (run,) = (folder / "runs").glob("*/")
     fits = sorted(path.stat().st_mtime for path in (run / "folds").rglob("history.json"))
     assert len(fits) >= 6, "too few folds for what is to be killed"
     return Whole(command, run, seconds, fit=float(np.median(np.diff(fits))))

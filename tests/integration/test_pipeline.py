@@ -29,7 +29,7 @@ MODELS = ("informer", "naive", "drift", "ridge")
 
 
 def only_run(folder: Path) -> Path:
-    (run,) = (folder / "runs").iterdir()
+    (run,) = (folder / "runs").glob("*/")
     return run
 
 
