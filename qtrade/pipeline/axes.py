@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -37,9 +38,9 @@ def parse_axis(text: str) -> Axis:
     if not (name and equals and values.strip()):
         raise UsageError(f"'{text}' does not name a parameter and its values", fix=_EXAMPLE)
     found = _span(values, text) if values.count(":") == 2 else tuple(_value(one) for one in values.split(","))
-    twice = [value for value in found if found.count(value) > 1] if len(found) < 1000 else []
-    if twice:
-        raise UsageError(f"'{text}' has the value {twice[0]} more than once", fix="leave one of them out")
+    value, many = Counter(found).most_common(1)[0]
+    if many > 1:
+        raise UsageError(f"'{text}' has the value {value} more than once", fix="leave one of them out")
     return Axis(name, found)
 
 
@@ -81,7 +82,7 @@ def _span(values: str, text: str) -> tuple[ParamValue, ...]:
     except (InvalidOperation, ZeroDivisionError, ValueError, OverflowError):
         raise UsageError(f"'{text}' is not a span of numbers with a step", fix=_EXAMPLE) from None
     if not 0 <= steps <= MOST:
-        raise UsageError(f"'{text}' leads from {first} to {last} in {steps:g} steps of {step}", fix=_EXAMPLE)
+        raise UsageError(f"'{text}' leads from {first} to {last} in {float(steps):g} steps of {step}", fix=_EXAMPLE)
     whole = all(part == part.to_integral_value() for part in (first, step))
     return tuple(int(one) if whole else float(one) for one in (first + step * k for k in range(many + 1)))
 

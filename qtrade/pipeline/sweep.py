@@ -26,6 +26,7 @@ from qtrade.pipeline.axes import Axis, combinations
 from qtrade.pipeline.backtest import identity, luck_of, luck_variance
 from qtrade.pipeline.venue import Venue, ledger_of, open_venue
 from qtrade.progress import Progress
+from qtrade.report.account import costs_assumed
 from qtrade.runs import Run, check_run
 from qtrade.strategy import LoadedStrategy, decide
 from qtrade.strategy_spec import ParamValue
@@ -115,7 +116,7 @@ def sweep_run(
         "last": str(venue.span.index[-1]),
         "engine": engine,
         "audited": len(audited),
-        "account": venue.account.model_dump(mode="json"),
+        "account": costs_assumed(venue.account),
         "best": _best(variants[best], params[best], table.iloc[best], made.net[:, best], venue),
         "buy_and_hold": {"sharpe": plain(hold.sharpe), "net_annual_return": plain(hold.net_annual_return)},
         "median_sharpe": plain(float(table["sharpe"].median())),

@@ -22,9 +22,9 @@ from qtrade.evaluation.verdict import verdict
 from qtrade.forecasts import Forecasts
 from qtrade.ledger import Tried
 from qtrade.pipeline.backtest import describe, luck_of
-from qtrade.pipeline.report import costs_assumed
 from qtrade.pipeline.venue import Venue
 from qtrade.report import backtest_figures, backtest_tables
+from qtrade.report.account import costs_assumed
 from qtrade.report.backtests import StrategyReport, check_told, tiles, trading
 from qtrade.report.page import ReportInput, render
 from qtrade.report.text import Table, interval, number
