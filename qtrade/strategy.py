@@ -1,8 +1,4 @@
-"""The contract of a strategy file, and everything between that file and a frame of weights that can be trusted.
-
-A strategy file holds one public frozen dataclass: its fields are the parameters, its `weights` method decides.
-`strategies/forecast_sign.py` is the example to copy, and `docs/strategies.md` the guide.
-"""
+"""From the name of a strategy to a frame of weights that can be trusted: finding, loading, varying, asking."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,6 +20,7 @@ from numpy.typing import NDArray
 
 from qtrade.errors import UsageError, nearest
 from qtrade.forecasts import Forecasts
+from qtrade.strategy_file import Parameter, Strategy, load_class, parameters_of
 from qtrade.strategy_spec import (
     ParamValue,
     SpecValue,
@@ -31,7 +28,6 @@ from qtrade.strategy_spec import (
     as_spec,
     as_specs,
     convert,
-    field_docs,
     parse_spec,
     spec_text,
 )
@@ -40,37 +36,9 @@ from qtrade.user_code import UserFile, check_table
 
 # Weights are sums and quotients of floats; what differs by less than this is the same.
 SAME_WEIGHT = 1e-9
-_COPY = "start from a copy of strategies/forecast_sign.py"
-
-
-class Strategy(Protocol):
-    """Turns forecasts into the share of equity to hold in each symbol."""
-
-    def weights(self, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
-        """Decide at the close of every bar, from what is known then.
-
-        Returns
-        -------
-        pandas.DataFrame
-            (T, S) on the index and symbols of `bars`; finite, negative for a short position, and at most 1 in absolute
-            sum over the symbols of a bar, or at most what ``backtest.leverage`` allows.
-        """
 
 
 Argument: TypeAlias = "ParamValue | LoadedStrategy | tuple[LoadedStrategy, ...]"
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A field of a strategy: its name, its type as a user would write it, its default as text or number, and its use.
-
-    `doc` is the text that stands below the field in its class, on one line; empty without one.
-    """
-
-    name: str
-    kind: str
-    default: ParamValue
-    doc: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,7 +111,7 @@ class LoadedStrategy:
     def afresh(self) -> LoadedStrategy:
         """Run the files again as they were when they were loaded, for a strategy that remembers nothing of this one."""
         again = {name: _afresh(value) for name, value in self.arguments.items()}
-        return _instantiate(_load_class(self.file), self.asked, self.file, again)
+        return _instantiate(load_class(self.file), self.asked, self.file, again)
 
     def varied(self, changes: Mapping[str, ParamValue]) -> LoadedStrategy:
         """Change some parameters, without running the files again: thousands of variants take no time.
@@ -202,25 +170,6 @@ class LoadedStrategy:
         return pd.DataFrame(values, index=bars.index, columns=bars.close.columns)
 
 
-def nested(spec: str) -> Strategy:
-    """Name the default of a parameter that is a strategy: ``base: Strategy = nested("forecast_sign")``.
-
-    It stands for that strategy until `load_strategy` puts the strategy itself in its place.
-    """
-    return _Unloaded(spec)
-
-
-@dataclass(frozen=True)
-class _Unloaded:
-    """A strategy by its name."""
-
-    spec: str
-
-    def weights(self, bars: Bars, forecasts: Forecasts) -> pd.DataFrame:
-        """Refuse: nothing has looked for the file yet."""
-        raise UsageError(f"the strategy '{self.spec}' is not loaded", fix="make the outer one with load_strategy")
-
-
 def strategy_folders() -> tuple[Path, ...]:
     """Return where names are looked up: `strategies` in the current folder, then what comes with qtrade."""
     package = Path(__file__).parent
@@ -236,7 +185,7 @@ def list_strategies(folders: Sequence[Path]) -> list[StrategyInfo]:
         parameters: tuple[Parameter, ...] = ()
         try:
             file = UserFile.read(path)
-            parameters = _parameters(_load_class(file), file)
+            parameters = parameters_of(load_class(file), file)
             summary = (ast.get_docstring(ast.parse(file.source)) or "").partition("\n")[0]
         except UsageError as error:
             problem = str(error)
@@ -253,7 +202,7 @@ def strategy_parameters(name_or_path: str, folders: Sequence[Path]) -> tuple[Par
         If there is no such file, or it is not a strategy.
     """
     file = UserFile.read(_find(name_or_path, folders))
-    return _parameters(_load_class(file), file)
+    return parameters_of(load_class(file), file)
 
 
 def load_strategy(spec: str, params: Mapping[str, ParamValue], folders: Sequence[Path]) -> LoadedStrategy:
@@ -386,8 +335,8 @@ def _load(
     if request in above:
         raise UsageError(f"strategy '{path.stem}' contains itself", fix=f"name another one in {path}")
     file = UserFile.read(path)
-    kind = _load_class(file)
-    fields = {parameter.name: parameter for parameter in _parameters(kind, file)}
+    kind = load_class(file)
+    fields = {parameter.name: parameter for parameter in parameters_of(kind, file)}
     given: dict[str, SpecValue] = {**spec.params, **{name: params[name] for name in params if "." not in name}}
     deeper: dict[str, dict[str, ParamValue]] = {}
     for name in params:
@@ -432,78 +381,11 @@ def _shares(inner: Mapping[str, ParamValue], size: int, where: str) -> list[dict
     return shares
 
 
-def _load_class(file: UserFile) -> type[Any]:
-    """Run a strategy file and return its one public class."""
-    module = file.run()
-    kinds = [
-        value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and value.__module__ == module.__name__ and name == value.__name__
-    ]
-    kinds = [kind for kind in kinds if not kind.__name__.startswith("_")]
-    if len(kinds) != 1:
-        names = ", ".join(kind.__name__ for kind in kinds)
-        raise UsageError(
-            f"{file.path} must define one class, and defines {names or 'none'}",
-            why="the class of a file is its strategy",
-            fix="begin the names of other classes with an underscore" if kinds else _COPY,
-        )
-    kind = kinds[0]
-    classes = (node for node in ast.walk(ast.parse(file.source)) if isinstance(node, ast.ClassDef))
-    where = f"{file.path}, line {next((node.lineno for node in classes if node.name == kind.__name__), 1)}"
-    options = getattr(kind, "__dataclass_params__", None)
-    if options is None or not options.frozen:
-        raise UsageError(
-            f"{where}: '{kind.__name__}' is not a frozen dataclass", fix="put @dataclass(frozen=True) above"
-        )
-    if not callable(getattr(kind, "weights", None)):
-        raise UsageError(f"{where}: '{kind.__name__}' has no method weights(self, bars, forecasts)", fix=_COPY)
-    return kind
-
-
 def _instantiate(kind: type[Any], asked: str, file: UserFile, arguments: Mapping[str, Argument]) -> LoadedStrategy:
     name = file.path.stem
     with file.blamed(f"strategy '{name}' refused its parameters"):
         instance = kind(**arguments)
     return LoadedStrategy(name, asked, file, arguments, instance)
-
-
-def _parameters(kind: type[Any], file: UserFile) -> tuple[Parameter, ...]:
-    """Fields of a strategy class, each with a type that can be read from text, and a default of that type."""
-    with file.blamed(f"{file.path}: the parameter types cannot be understood"):
-        hints = typing.get_type_hints(kind)
-    docs = field_docs(file.source, [base.__name__ for base in kind.__mro__])
-    parameters = []
-    for field in dataclasses.fields(kind):
-        where, annotation = f"{file.path}: parameter '{field.name}'", hints[field.name]
-        of_text = typing.get_origin(annotation) is typing.Literal or annotation in (bool, int, float, str)
-        if not of_text and annotation is not Strategy and annotation != tuple[Strategy, ...]:
-            raise UsageError(
-                f"{where} must be of type bool, int, float, str, Literal, Strategy or tuple[Strategy, ...], "
-                f"not {field.type}"
-            )
-        if field.default is dataclasses.MISSING:
-            raise UsageError(f"{where} has no default", fix=f"write {field.name}: {field.type} = ...")
-        default = convert(field.default, annotation, where) if of_text else _named(field.default, where)
-        parameters.append(Parameter(field.name, _written(annotation), default, docs.get(field.name, "")))
-    return tuple(parameters)
-
-
-def _written(annotation: Any) -> str:
-    """Return the type of a parameter as a user would write it."""
-    if annotation == tuple[Strategy, ...]:
-        return "tuple[Strategy, ...]"
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).removeprefix("typing.")
-
-
-def _named(default: Any, where: str) -> str:
-    """Return the text that names the strategy, or the strategies, which are the default of a parameter."""
-    several = isinstance(default, tuple)
-    parts = default if several else (default,)
-    if not all(isinstance(part, _Unloaded) for part in parts):
-        raise UsageError(f"{where}: the default is no strategy", fix='write it as nested("forecast_sign")')
-    specs = tuple(parse_spec(part.spec) for part in parts)
-    return spec_text(specs if several else specs[0])
 
 
 def _parts(value: Argument) -> tuple[LoadedStrategy, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from qtrade.forecasts import Forecasts
-from qtrade.strategy import Strategy, nested
+from qtrade.strategy_file import Strategy, nested
 from qtrade.types import Bars
 
 

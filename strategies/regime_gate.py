@@ -10,7 +10,7 @@ import pandas as pd
 from qtrade.errors import DataError
 from qtrade.evaluation.regimes import volatility_terciles
 from qtrade.forecasts import Forecasts
-from qtrade.strategy import Strategy, nested
+from qtrade.strategy_file import Strategy, nested
 from qtrade.types import Bars, IntArray
 
 

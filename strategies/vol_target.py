@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from qtrade.forecasts import Forecasts
-from qtrade.strategy import Strategy, nested
+from qtrade.strategy_file import Strategy, nested
 from qtrade.types import Bars, Float64Array
 
 

@@ -142,6 +142,7 @@ def _gather(
     """Put the paths of all models together, with the validation errors the run knows of each."""
     index, symbols = market.bars.index, np.array(market.bars.symbols, dtype=object)
     counts = [len(rows) for _, rows, *_ in parts]
+    known = run.forecasts(config.model)[0]
     return Forecasts(
         path=np.concatenate([path for path, *_ in parts]),
         symbol=np.concatenate([symbols[rows.symbol] for _, rows, *_ in parts]),
@@ -149,7 +150,9 @@ def _gather(
         fold=np.repeat([fold for *_, fold, _, _ in parts], counts),
         seed=np.repeat([seed for *_, seed, _ in parts], counts),
         train_end=pd.DatetimeIndex(np.repeat(pd.DatetimeIndex([end for *_, end in parts]), counts)),
-        residuals=run.forecasts(config.model)[0].residuals,
+        residuals=known.residuals,
+        delay=known.delay,
+        validated=known.validated,
     )
 
 

@@ -26,12 +26,15 @@ def write_workspace(folder: Path) -> list[Path]:
             f"{', '.join(there)} would be overwritten", why="it may hold your work", fix="choose another folder"
         )
     source = resources.files(__package__)
+    written: list[Path] = []
     try:
         for name, path in zip(FILES, paths, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, source.joinpath(name).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"cannot write a workspace to {folder}", why=error.strerror or str(error), fix="choose another folder"
-        ) from error
+            written.append(path)
+    except (OSError, UsageError) as error:
+        for path in written:
+            path.unlink()
+        why = error.why if isinstance(error, UsageError) else error.strerror or str(error)
+        raise UsageError(f"cannot write a workspace to {folder}", why=why, fix="choose another folder") from error
     return paths

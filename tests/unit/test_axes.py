@@ -84,8 +84,9 @@ def test_a_name_may_lead_into_a_nested_strategy(name: str) -> None:
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
-    with pytest.raises(UsageError, match="x=|'threshold'|'=1,2'") as caught:
+    with pytest.raises(UsageError) as caught:
         parse_axis(text)
+    assert text.strip() in caught.value.what
     assert message in caught.value.what
     assert caught.value.fix
 

@@ -14,7 +14,7 @@ ORDER = [
     ("errors", 0), ("settings", 0), ("files", 0), ("progress", 0), ("terminal", 0), ("types", 0), ("paths", 0),
     ("forecasts", 0), ("user_code", 0),
     ("calendars", 1), ("data", 1), ("features", 1), ("splits", 1), ("windows", 1), ("strategy_spec", 1),
-    ("strategy", 1), ("strategy_audit", 1), ("ledger", 1),
+    ("strategy_file", 1), ("strategy", 1), ("strategy_audit", 1), ("ledger", 1),
     ("models", 2), ("backtest", 2), ("evaluation", 2),
     ("doctor", 3), ("presets", 3), ("config", 3), ("workspace", 3), ("runs", 3), ("report", 3), ("pipeline", 3),
     ("cli_data", 4), ("cli_backtest", 4), ("cli", 4),

@@ -21,11 +21,11 @@ from qtrade.strategy import (
     decide,
     list_strategies,
     load_strategy,
-    nested,
     strategy_folders,
     strategy_parameters,
 )
 from qtrade.strategy_audit import audit
+from qtrade.strategy_file import nested
 from qtrade.strategy_spec import ParamValue
 from qtrade.types import Bars
 
@@ -59,7 +59,7 @@ class Half:
 
 OUTER = '''"""Part of one strategy, and of others."""
 from dataclasses import dataclass
-from qtrade.strategy import Strategy, nested
+from qtrade.strategy_file import Strategy, nested
 
 @dataclass(frozen=True)
 class Outer:
