@@ -97,6 +97,15 @@ class LoadedStrategy:
         return StrategySpec(self.asked, {name: _asked(value) for name, value in self.arguments.items()})
 
     @property
+    def title(self) -> str:
+        """Text as `spec`, with the names of files in place of paths: however it was asked for, it is one strategy."""
+        return str(self._title)
+
+    @property
+    def _title(self) -> StrategySpec:
+        return StrategySpec(self.name, {name: _titled(value) for name, value in self.arguments.items()})
+
+    @property
     def nested(self) -> tuple[LoadedStrategy, ...]:
         """The strategies among its parameters."""
         return tuple(part for value in self.arguments.values() for part in _parts(value))
@@ -399,6 +408,12 @@ def _asked(value: Argument) -> SpecValue:
     if isinstance(value, tuple):
         return tuple(part._spec for part in value)
     return value._spec if isinstance(value, LoadedStrategy) else value
+
+
+def _titled(value: Argument) -> SpecValue:
+    if isinstance(value, tuple):
+        return tuple(part._title for part in value)
+    return value._title if isinstance(value, LoadedStrategy) else value
 
 
 def _afresh(value: Argument) -> Argument:

@@ -124,8 +124,8 @@ def backtest_run(
         weights = venue.decide(strategy)
         result = venue.trade(weights)
         told = describe(strategy, venue, weights, result)
+        ledger.add([_trial(run, strategy, venue, result)])  # before anybody can read what came of it
         saved.append((_save(run, strategy, venue, result, told), told, result))
-        ledger.add([_trial(run, strategy, venue, result)])
         progress.advance(1, f"{strategy.name}: ruined" if result.ruined is not None else strategy.name)
     tried = ledger.tried(venue.market)
     periods = venue.span.periods_per_year
@@ -235,7 +235,7 @@ def _trial(run: Run, strategy: LoadedStrategy, venue: Venue, result: BacktestRes
         run=run.name,
         forecasts=run.manifest["forecast_hash"],
         kind="backtest",
-        strategy=strategy.spec,
+        strategy=strategy.title,
         source=strategy.sha256,
         account=json.dumps(venue.account.model_dump(mode="json"), sort_keys=True),
         sharpe=ratio if math.isfinite(ratio) else None,

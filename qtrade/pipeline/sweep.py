@@ -272,7 +272,7 @@ def _trials(run: Run, variants: Sequence[LoadedStrategy], venue: Venue, ratios: 
             run=run.name,
             forecasts=manifest["forecast_hash"],
             kind="sweep",
-            strategy=variant.spec,
+            strategy=variant.title,
             source=variant.sha256,
             account=account,
             sharpe=float(ratio) if math.isfinite(ratio) else None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pandas as pd
 import pytest
 import typer
 from pydantic import BaseModel
@@ -185,10 +187,13 @@ def test_the_tour_prints_what_the_page_shows(tour: Program, tmp_path: Path) -> N
         assert plain(shown) in plain(tour(*words).stdout)
 
     (table,) = tmp_path.glob("runs/*/sweeps/*/variants.csv")
-    best = pd.read_csv(table).sort_values("sharpe").iloc[-1]
+    best = pd.read_csv(table).sort_values("sharpe", na_position="first").iloc[-1]
     assert f"{best['fills']:.0f} fills, invested in {best['exposure']:.2%} of the bars" in PROSE
     (alone,) = (words for words in commands() if "step=1, threshold=0.002" in words[-1])
-    told = json.loads((tmp_path / tour(*alone[1:]).stdout.splitlines()[-1] / "metrics.json").read_text("utf-8"))
+    folder = tmp_path / tour(*alone[1:]).stdout.splitlines()[-1]
+    told = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     found = told["metrics"]
     assert f"the skew of the bars is {found['skew']:.0f}, the kurtosis is {found['kurtosis']:,.0f}, and the" in PROSE
     assert told["sharpe_bootstrap_low95"] is None
+    first, second = pd.read_parquet(folder / "equity.parquet")["net"].nlargest(2)
+    assert f"Two days of October 2008, with {first:.1%} and {second:.1%}" in PROSE

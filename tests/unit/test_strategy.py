@@ -628,3 +628,16 @@ def test_audit_finds_a_nested_strategy_that_looks_ahead_or_remembers(tmp_path: P
     with pytest.raises(IntegrityError, match=r"strategy 'outer': .* moves") as caught:
         audit(load_strategy(f"outer({where})", {}, folders), *make_market(), seed=1)
     assert "it looks ahead" in str(caught.value)
+
+
+def test_the_title_is_the_same_by_whatever_path(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(GOOD, encoding="utf-8")
+    by_path = load_strategy(str(tmp_path / "good.py"), {}, ())
+    by_name = load_strategy("good", {}, [tmp_path])
+    assert by_path.spec != by_name.spec
+    assert by_path.title == by_name.title == by_name.spec
+    around = [
+        load_strategy("vol_target", {"base": asked}, [*SHIPPED, tmp_path]) for asked in ("good", f"'{by_path.path}'")
+    ]
+    assert around[0].title == around[1].title
+    assert around[0].title.startswith("vol_target(base=good(")
