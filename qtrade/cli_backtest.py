@@ -142,6 +142,9 @@ def explain(
     run_name: RunArgument,
     strategy: Annotated[str, typer.Option("--strategy", "-s", help="Name or spec of a strategy that was backtested.")],
     trade: Annotated[int, typer.Option("--trade", help="Number of the fill, from 1.")],
+    delay: DelayOption = None,
+    fill: FillOption = None,
+    account: AccountOption = None,
     as_json: JsonOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
@@ -153,11 +156,12 @@ def explain(
     from qtrade.pipeline.saved import find_backtest
     from qtrade.report.explain import draw_trade
     from qtrade.report.explanation_lines import lines
-    from qtrade.runs import open_run
+    from qtrade.runs import open_run, traded_otherwise
 
     found = open_run(runs, run_name)
-    explanation = explain_trade(found, strategy, trade)
-    picture = find_backtest(found, strategy, found.config).folder / f"trade-{trade}.png"
+    config = traded_otherwise(found, _account(delay, fill, account))
+    explanation = explain_trade(found, strategy, trade, config=config)
+    picture = find_backtest(found, strategy, config).folder / f"trade-{trade}.png"
     draw_trade(explanation, picture)
     if as_json:
         print_json(explanation.to_dict())
@@ -207,7 +211,7 @@ def trials(
     if as_json:
         print_json(rows)
         return
-    shown = _folded(rows)[:last]
+    shown = _folded(rows, periods)[:last]
     print_records(shown, False, hidden=("symbols", "interval", "bars", "tested")[0 if market else 1 :])
     kinds = Counter(one.kind for one in listed)
     told = ", ".join(_count(many, kind) for kind, many in kinds.items()) or "none"
@@ -366,8 +370,12 @@ def _with_interval(value: float | None, low: float | None, high: float | None) -
     return "-" if value is None else f"{number(value)} [{number(low)}, {number(high)}]"
 
 
-def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Make one row of the variants that a sweep tried within one minute, with the best of their Sharpe ratios."""
+def _folded(rows: list[dict[str, Any]], periods: float) -> list[dict[str, Any]]:
+    """Make one row of the variants that a sweep tried within one minute, with the best of their Sharpe ratios.
+
+    Those are annualised where the market, and so the number of bars in a year, is known.
+    """
+    title = "Sharpe per bar" if math.isnan(periods) else "Sharpe ratio"
     folded: list[dict[str, Any]] = []
     together = ("at", "run", "kind", "tested", "name")
     for row in rows:
@@ -382,10 +390,12 @@ def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         many, best = row.pop("many"), row.pop("best")
         name = row.pop("name")
         del row["sharpe_per_bar"]
-        row["Sharpe per bar"] = "-" if best is None else f"{best:+.4f}"
+        row[title] = "-"
+        if best is not None:
+            row[title] = f"{best:+.4f}" if math.isnan(periods) else f"{best * math.sqrt(periods):+.2f}"
         if many > 1:
             row["strategy"] = f"{name}, {many:,} variants"
-            row["Sharpe per bar"] = f"best {row['Sharpe per bar']}"
+            row[title] = f"best {row[title]}"
     return folded
 
 

@@ -109,6 +109,9 @@ def compare(
     different = {name: gain for name, gain in gains.items() if np.ptp(gain) > _SAME}
     if not different or len(benchmark) < _MIN_BLOCKS * MIN_BLOCK:
         return Comparison(None, None, None, None, sharpe, None)
+    if all(gain.mean() <= 0 for gain in different.values()):
+        # Hansen's statistic is never below 0, which it then is, as it is in no draw less. arch lets it be negative.
+        return Comparison(1.0, 1.0, 1.0, (), sharpe, None)
     block = max(MIN_BLOCK, *(block_length(gain) for gain in different.values()))
     test = _spa(np.column_stack(list(different.values())), block, draws, seed)
     # A draw or two at the edge decide nothing, and no number of draws shows a p-value of 0.

@@ -70,7 +70,7 @@ class BacktestConfig(Settings):
     delay: int = Field(default=1, ge=0)
     """Bars from the decision to the fill: a weight decided at the close of bar t is filled in bar t + delay. 0 fills at
     the very close that decides, which nobody can do, and needs `fill` to be close."""
-    leverage: float = Field(default=1.0, gt=0, le=100)
+    leverage: float = Field(default=1.0, ge=1, le=100)
     """Most that the weights of a bar may sum to, long plus short, as a share of the account; beyond 1 it borrows."""
     band: float | None = Field(default=None, ge=0, lt=10)
     """Drift that is let be: each bar, a symbol is traded to its decided weight if its share of the account is farther

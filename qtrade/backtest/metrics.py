@@ -13,6 +13,9 @@ from qtrade.types import BacktestResult, Float64Array
 Z95 = 1.959963984540054
 """Errors on either side of a normal estimate that hold 95 % of its distribution."""
 
+FEW = 5
+"""Bars that make up the variance of returns below which the error of their Sharpe ratio is not known."""
+
 # Returns closer together than this are one return, apart from rounding: a return is a ratio of account values less 1.
 _SAME = 1e-13
 # The tail measures look at the worst bar of so many; in fewer bars there is no tail.
@@ -192,14 +195,18 @@ def sharpe_ratio(returns: Float64Array, periods_per_year: float) -> tuple[float,
     Returns
     -------
     tuple of float
-        NaN twice if there are fewer than two returns or they vary by no more than rounding.
+        NaN twice if there are fewer than two returns or they vary by no more than rounding. The error alone is NaN
+        where `FEW` bars or fewer make up the variance (T over the kurtosis says how many do): skew and kurtosis of a
+        handful of bars say nothing, and a lucky few would make the error small.
     """
     if not _varies(returns):
         return math.nan, math.nan
     ratio = returns.mean() / returns.std(ddof=1)
     skew, kurtosis = _shape(returns)
-    variance = (1 - skew * ratio + (kurtosis - 1) / 4 * ratio**2) / len(returns)
     scale = math.sqrt(periods_per_year)
+    if len(returns) / kurtosis <= FEW:
+        return float(ratio * scale), math.nan
+    variance = (1 - skew * ratio + (kurtosis - 1) / 4 * ratio**2) / len(returns)
     return float(ratio * scale), float(math.sqrt(variance) * scale)
 
 

@@ -224,7 +224,7 @@ def _falling(value: float | None, *, enough: float, most: float) -> Grade:
 def _dsr_reason(evidence: TradingEvidence) -> str:
     number = plain(evidence.dsr)
     if number is None:
-        return "Deflated Sharpe ratio not measured: the net returns do not vary."
+        return "Deflated Sharpe ratio not measured: the net returns do not vary, or hang on a handful of bars."
     trials = "a useless strategy" if evidence.trials == 1 else f"the luckiest of {evidence.trials} useless trials"
     text = f"The strategy is better than {trials} with probability {_exact(number, 0.90, 0.95)}"
     if evidence.sharpe is not None and evidence.sharpe_low is not None and evidence.sharpe_high is not None:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qtrade.backtest.choice import Choices, choose_ahead
+from qtrade.backtest.choice import Choices, choose_ahead, effective_bars, powers_of
 from qtrade.backtest.many import Variants, simulate_many
-from qtrade.backtest.metrics import Z95, metrics, sharpe_ratio
+from qtrade.backtest.metrics import FEW, Z95, metrics, sharpe_ratio
 from qtrade.backtest.statistics import backtest_overfitting, expected_best_sharpe
 from qtrade.config import RunConfig
-from qtrade.errors import IntegrityError
+from qtrade.errors import IntegrityError, UsageError
 from qtrade.evaluation.plain import plain
 from qtrade.files import write_json, write_parquet, write_text
 from qtrade.ledger import Trial, Tried
@@ -34,6 +34,9 @@ from qtrade.types import Float64Array
 
 AUDITED = 5
 """Variants drawn at random that are audited and traded again in vectorbt, beside those that are chosen."""
+
+MOST_RETURNS = 250_000_000
+"""Returns that are kept at once: 2 GB."""
 
 # Splits of the bars for the probability of backtest overfitting, as many as thousands of variants leave time for.
 _PBO_BLOCKS = 12
@@ -89,11 +92,12 @@ def sweep_run(
     variants = [strategy.varied(one) for one in params]
     venue, ledger = open_venue(run, config), ledger_of(run)
     ledger.tried(venue.market)  # one that cannot be used is met before anything is computed
+    _require_memory(len(variants), len(venue.span))
     made = trade_variants(variants, venue, progress)
     periods = venue.span.periods_per_year
     table = _table(params, made, periods)
     ratios = table["sharpe"].to_numpy(dtype=np.float64) / math.sqrt(periods)
-    best = int(np.nanargmax(ratios)) if np.isfinite(ratios).any() else 0
+    best = _best_of(table)
     choices = choose_ahead(made.net)
     drawn = np.random.default_rng(venue.seed).permutation(len(variants))[:AUDITED].tolist()
     audited = list(dict.fromkeys([best, *(choices.chosen.tolist() if choices else []), *drawn]))
@@ -126,11 +130,21 @@ def sweep_run(
         "walk_forward": _walk_forward(choices, variants, params, venue) if choices else None,
     }
     folder = run.folder / "sweeps" / _name(strategy, axes, venue)
+    # Drawing takes longest, and comes first: where it is interrupted there is no half of a sweep.
+    write_sweep(folder / "sweep.html", told, table)
     write_text(folder / "variants.csv", table.to_csv(index=False))
     write_parquet(folder / "variants.parquet", table)
-    write_sweep(folder / "sweep.html", told, table)
     write_json(folder / "sweep.json", told)
     return Sweep(folder, told, table)
+
+
+def _require_memory(variants: int, bars: int) -> None:
+    if variants * bars > MOST_RETURNS:
+        raise UsageError(
+            f"{variants:,} variants on {bars:,} bars are too many at once",
+            why=f"their returns would take {variants * bars * 8 / 2**30:.0f} GB of memory",
+            fix=f"take larger steps: {MOST_RETURNS // bars:,} variants fit",
+        )
 
 
 def trade_variants(variants: Sequence[LoadedStrategy], venue: Venue, progress: Progress) -> Variants:
@@ -163,9 +177,14 @@ def _audit(variant: LoadedStrategy, net: Float64Array, venue: Venue) -> str:
 
 
 def _table(params: Sequence[Mapping[str, ParamValue]], made: Variants, periods: float) -> pd.DataFrame:
-    """Lay out a row per variant: its parameters, then what it earned; names and units as in `Metrics`."""
+    """Lay out a row per variant: its parameters, then what it earned; names and units as in `Metrics`.
+
+    `effective_bars` is the number of bars that make up the variance of the net returns.
+    """
     mean, deviation = made.net.mean(axis=0), made.net.std(axis=0, ddof=1)
     still = deviation <= 1e-13 * (1 + np.abs(made.net).max(axis=0))
+    first, second, third, fourth = powers_of(made.net)
+    effective = effective_bars(first, second, third, fourth, len(made.net))
     return pd.DataFrame(params).assign(
         sharpe=np.where(still, np.nan, mean / np.where(still, 1.0, deviation)) * math.sqrt(periods),
         gross_annual_return=made.gross * periods,
@@ -175,6 +194,7 @@ def _table(params: Sequence[Mapping[str, ParamValue]], made: Variants, periods: 
         max_drawdown=made.drawdown,
         turnover_per_year=made.turnover * periods,
         exposure=made.exposure,
+        effective_bars=effective,
         fills=made.fills,
         ruined=made.ruined,
     )
@@ -195,6 +215,13 @@ def _best(
         "sharpe_low": plain(low),
         "sharpe_high": plain(high),
     }
+
+
+def _best_of(table: pd.DataFrame) -> int:
+    """Row with the best Sharpe ratio; one that a handful of bars make is the best only where all are like that."""
+    known = table["sharpe"].where(table["effective_bars"] > FEW)
+    known = known if known.notna().any() else table["sharpe"]
+    return int(np.nanargmax(known)) if known.notna().any() else 0
 
 
 def _interval(net: Float64Array, periods: float) -> tuple[float, float]:

@@ -216,6 +216,13 @@ def test_another_account_is_another_backtest_beside_the_first(place: Path, qtrad
     filled, decided = (bars.get_indexer(pd.DatetimeIndex(trades[name])) for name in ("bar", "decided"))
     assert (filled - decided == 2).all()
 
+    # Which of the two backtests of one strategy is meant is told by the account.
+    stamps = []
+    for options in ((), given):
+        explained = qtrade(place, "explain", "run", "-s", "forecast_sign", "--trade", "2", *options, "--json")
+        stamps.append(json.loads(explained.stdout)["fill"]["stamp"])
+    assert stamps[1] == str(trades["bar"][1]) != stamps[0]
+
 
 def test_what_nobody_can_do_is_said(place: Path, qtrade: Program) -> None:
     outcome = qtrade(place, "backtest", "run", "-s", "forecast_sign", "--delay", "0", "--fill", "close")
@@ -235,7 +242,7 @@ def test_what_nobody_can_do_is_said(place: Path, qtrade: Program) -> None:
         (("--account", "costs.borow_bps=50"), ["costs.borow_bps", "did you mean 'borrow_bps'?"]),
         (("--account", "leverag=2"), ["leverag", "did you mean 'leverage'?"]),
         (("--account", "leverage"), ["is not an assignment"]),
-        (("--account", "leverage=0"), ["leverage", "greater than 0"]),
+        (("--account", "leverage=0"), ["leverage", "Input should be greater than"]),
         (("--set", "stepp=2"), ["has no parameter 'stepp'", "did you mean 'step'?"]),
     ],
 )
@@ -345,14 +352,34 @@ def test_what_is_above_the_cap_passes_where_the_account_may_borrow(
 # --- bad forecasts, accounts, ledgers and bars ---
 
 
-def test_an_empty_forecast_file_is_refused(place: Path, qtrade: Program) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "messages"),
+    [
+        (lambda table: table.iloc[:0], ["are not what training writes", "there are no rows", "qtrade train --config"]),
+        (lambda table: table.drop(columns="y_hat_02"), ["are not what training writes", "y_hat_02"]),
+        (lambda table: table.assign(y_hat_02=np.nan), ["the forecast for ^GSPC at 2017-", "is not finite"]),
+        (lambda table: pd.concat([table, table]), ["are not what training writes", "rows repeat"]),
+        (
+            lambda table: table.assign(origin=table["origin"] + pd.Timedelta("12h")),
+            ["the forecasts have origins or symbols that the bars lack", "train the run again"],
+        ),
+        (lambda table: table.assign(symbol="SPY").drop_duplicates("origin"), ["symbols that the bars lack"]),
+    ],
+    ids=["empty", "a column missing", "no numbers", "repeated", "other bars", "other symbols"],
+)
+def test_forecasts_that_cannot_be_traded_are_refused(
+    place: Path, qtrade: Program, spoil: Callable[[pd.DataFrame], pd.DataFrame], messages: list[str]
+) -> None:
     path = only_run(place) / "forecasts.parquet"
-    pd.read_parquet(path).iloc[:0].to_parquet(path)
-    code, message = refused(qtrade, place, "backtest", "run", "-s", "forecast_sign")
-    assert code == 3
-    assert "forecasts.parquet or its residuals are not what training writes" in message
-    assert "there are no rows" in message
-    assert "qtrade train --config" in message
+    spoil(pd.read_parquet(path)).to_parquet(path)
+    for command in (
+        ("backtest", "run", "-s", "forecast_sign"),
+        ("sweep", "run", "-s", "forecast_sign", "-p", "step=1,2"),
+    ):
+        code, message = refused(qtrade, place, *command)
+        assert code == 3
+        for part in messages:
+            assert part in message
 
 
 def test_forecasts_of_half_the_bars_leave_the_rest_flat_and_are_told(place: Path, qtrade: Program) -> None:
@@ -394,7 +421,7 @@ def test_a_bankrupt_account_stops_is_told_and_loses_no_other(
     assert [name for name in ("mine", "momentum") if f"\n{name} " in outcome.stdout] == ["mine", "momentum"]
     assert metrics_of(place, "momentum")["ruined"] is None
     kept = Ledger(place / "runs" / "trials.sqlite").trials()
-    assert [trial.strategy for trial in kept[-2:]] == [told["spec"], metrics_of(place, "momentum")["spec"]]
+    assert [trial.sharpe is not None and trial.bars == told["metrics"]["bars"] for trial in kept[3:]] == [True, True]
     # From the ruin on the account stands still, at what a short position of a rising market lost.
     ruin = pd.Timestamp(told["ruined"])
     assert (equity.loc[ruin:] == equity.loc[ruin]).all()

@@ -86,7 +86,7 @@ def rich_cases(draw: st.DrawFn) -> Case:
     """Accounts with any of the costs, limits and exits there are, or all of them."""
     bars, weights, config, _ = draw(plain_cases())
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
-    leverage = draw(st.sampled_from([0.5, 1.0, 1.5, 4.0]))
+    leverage = draw(st.sampled_from([1.0, 1.5, 4.0]))
     costs = config.costs.model_copy(
         update={
             # Fees that divide the account leave the last order to the last bit.
@@ -158,8 +158,7 @@ def test_many_accounts_at_once_are_the_same_accounts(case: Case, seed: int) -> N
     generator = np.random.default_rng(seed)
     kinds = ["long", "short", "both"]
     variants = np.stack(
-        [weights.to_numpy()]
-        + [random_weights(generator, len(bars), len(bars.symbols), kind) * min(config.leverage, 1) for kind in kinds]
+        [weights.to_numpy()] + [random_weights(generator, len(bars), len(bars.symbols), kind) for kind in kinds]
     )
     many = simulate_many(bars, variants.__getitem__, len(variants), config, exits)
     for column, one in enumerate(variants):
