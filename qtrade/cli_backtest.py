@@ -331,8 +331,7 @@ def _tell(backtests: Backtests) -> None:
     first = backtests.tested[0].told
     rows = [(one.told["strategy"], one.told["params"], {**one.told["metrics"], **one.luck}) for one in backtests.tested]
     backtest_table(rows, first["buy_and_hold"])
-    if (covered := first["forecast_covered_share"]) < NEARLY_ALL:
-        out.print(Text(f"Forecasts cover {covered:.0%} of the decisions; a strategy that needs one is flat elsewhere."))
+    _tell_gaps(first["forecast_covered_share"])
     account = backtests.account
     if account.delay == 0:
         out.print(Text("Filled at the very close that decides: nobody can do that."))
@@ -364,6 +363,13 @@ def _tell_sweep(told: Mapping[str, Any]) -> None:
     )
     for line in lines:
         out.print(Text(line), soft_wrap=True)
+    _tell_gaps(told["forecast_covered_share"])
+
+
+def _tell_gaps(covered: float) -> None:
+    """Say how many decisions lack a forecast, unless there are hardly any."""
+    if covered < NEARLY_ALL:
+        out.print(Text(f"Forecasts cover {covered:.0%} of the decisions; a strategy that needs one is flat elsewhere."))
 
 
 def _with_interval(value: float | None, low: float | None, high: float | None) -> str:

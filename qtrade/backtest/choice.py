@@ -2,7 +2,8 @@
 
 The best of many variants was chosen with the very returns that make it look good. What choosing is worth shows when it
 is done again and again on the past alone: on each block of bars the variant with the best Sharpe ratio in all blocks
-before it is traded. A ratio that a handful of bars make does not count, as long as there are others.
+before it is traded. A ratio that a handful of bars make, or that of an account that is ruined by then, does not count,
+as long as there are others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import numpy as np
 from qtrade.backtest.metrics import FEW
 from qtrade.backtest.statistics import sharpe_of_sums
 from qtrade.types import Float64Array, IntArray
+
+# A return that leaves nothing of an account, apart from rounding.
+_RUIN = -1 + 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,9 @@ def choose_ahead(net: Float64Array, blocks: int = 8) -> Choices | None:
     first, second, third, fourth = (power.cumsum(axis=0)[:-1] for power in (sums, squares, cubes, fourths))
     effective = effective_bars(first, second, third, fourth, length.cumsum(axis=0)[:-1])
     enough = (effective > FEW) | (effective == 0)  # standing still is a choice, too
-    chosen = np.where(enough.any(axis=1), np.where(enough, past, -np.inf).argmax(axis=1), past.argmax(axis=1))
+    lost = np.minimum.accumulate([cut.min(axis=0) for cut in cuts])[:-1]
+    eligible = enough & (lost > _RUIN)
+    chosen = np.where(eligible.any(axis=1), np.where(eligible, past, -np.inf).argmax(axis=1), past.argmax(axis=1))
     own = np.take_along_axis(inside, chosen[:, None], axis=1)
     worse, same = (inside < own).sum(axis=1), (inside == own).sum(axis=1) - 1
     return Choices(

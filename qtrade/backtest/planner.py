@@ -191,7 +191,7 @@ def _plan(
     source = np.full((2, kept, symbols), -1, dtype=np.int64)
     financing, costs, traded = np.zeros(bars), np.zeros(bars), np.zeros(bars)
     value, exposure = np.zeros(bars), np.zeros(bars)
-    units, wanted, at = np.zeros(symbols), np.zeros(symbols), np.zeros(symbols)
+    units, wanted, at, money = np.zeros(symbols), np.zeros(symbols), np.zeros(symbols), np.zeros(symbols)
     why = np.zeros(symbols, dtype=np.int64)
     held_since = np.full(symbols, -1, dtype=np.int64)
     out = np.zeros(symbols, dtype=np.bool_)
@@ -236,6 +236,7 @@ def _plan(
                         why[s] = TARGET
                     if why[s] != 0:
                         wanted[s] = -units[s]
+                        money[s] = wanted[s] * at[s]
                         orders += 1
                 else:
                     weight = decided[row, s]
@@ -246,13 +247,15 @@ def _plan(
                     if not out[s] and (drifted if band >= 0 else changed):
                         why[s] = DECISION if changed else BAND
                         wanted[s] = weight * worth / at[s] - units[s]
+                        # Not wanted * at: equal weights must tie to the last bit, as they do in vectorbt.
+                        money[s] = weight * worth - units[s] * at[s]
                         orders += 1
             if orders == 0:
                 continue
 
             credit = max(leverage - 1, 0.0) * max(worth, 0.0)
             kind = 1 if exiting else 0
-            for s in np.argsort(wanted * at, kind="mergesort") if symbols > 1 else _ALONE:
+            for s in np.argsort(money, kind="mergesort") if symbols > 1 else _ALONE:
                 if why[s] == 0:
                     continue
                 bought, fee = _trade_compiled(wanted[s], cash + credit, at[s], rates)

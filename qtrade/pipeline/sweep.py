@@ -39,7 +39,7 @@ MOST_RETURNS = 250_000_000
 """Returns that are kept at once: 2 GB."""
 
 # Splits of the bars for the probability of backtest overfitting, as many as thousands of variants leave time for.
-_PBO_BLOCKS = 12
+_PBO_BLOCKS = 10
 # Steps of the progress bar.
 _STEPS = 20
 
@@ -119,6 +119,7 @@ def sweep_run(
         "first": str(venue.span.index[0]),
         "last": str(venue.span.index[-1]),
         "engine": engine,
+        "forecast_covered_share": venue.covered,
         "audited": len(audited),
         "account": costs_assumed(venue.account),
         "best": _best(variants[best], params[best], table.iloc[best], made.net[:, best], venue),
@@ -218,10 +219,17 @@ def _best(
 
 
 def _best_of(table: pd.DataFrame) -> int:
-    """Row with the best Sharpe ratio; one that a handful of bars make is the best only where all are like that."""
-    known = table["sharpe"].where(table["effective_bars"] > FEW)
-    known = known if known.notna().any() else table["sharpe"]
-    return int(np.nanargmax(known)) if known.notna().any() else 0
+    """Row with the best Sharpe ratio.
+
+    One that a handful of bars make is the best only where all are like that; and so is a ruined one, whose ratio may
+    well be positive: the mean of returns knows no bankruptcy.
+    """
+    solvent, enough = ~table["ruined"], table["effective_bars"] > FEW
+    for eligible in (solvent & enough, solvent, ~solvent):
+        known = table["sharpe"].where(eligible)
+        if known.notna().any():
+            return int(np.nanargmax(known))
+    return 0
 
 
 def _interval(net: Float64Array, periods: float) -> tuple[float, float]:

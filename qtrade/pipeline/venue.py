@@ -15,7 +15,7 @@ from qtrade.evaluation.regimes import UNKNOWN, volatility_terciles
 from qtrade.features.targets import log_returns
 from qtrade.forecasts import Forecasts
 from qtrade.ledger import FILE_NAME, Ledger, Market
-from qtrade.runs import Run
+from qtrade.runs import Run, rows_of
 from qtrade.strategy import LoadedStrategy, decide, load_strategy, strategy_folders
 from qtrade.strategy_audit import audit
 from qtrade.types import BacktestResult, Bars
@@ -96,10 +96,13 @@ def make_venue(bars: Bars, forecasts: Forecasts, config: RunConfig) -> Venue:
     ------
     UsageError
         If the account cannot be traded on these bars.
+    DataError
+        If the bars lack an origin or a symbol of the forecasts.
     """
     account = config.backtest
-    first, last = bars.index.get_indexer(pd.DatetimeIndex([forecasts.origin.min(), forecasts.origin.max()]))
-    rows = slice(int(first), min(int(last) + account.delay + 1, len(bars)))
+    origin = rows_of(forecasts, bars).origin
+    first, last = int(origin.min()), int(origin.max())
+    rows = slice(first, min(last + account.delay + 1, len(bars)))
     span = bars.rows(rows.start, rows.stop)
     paths = forecasts.on(bars)
     exits = exits_from(paths, bars, account.exits)
@@ -119,7 +122,7 @@ def make_venue(bars: Bars, forecasts: Forecasts, config: RunConfig) -> Venue:
         # Buy-and-hold has no forecast to take a stop from.
         hold=simulate(span, weights, account),
         regimes=pd.Series(names, index=bars.index, dtype="str").loc[span.index],
-        covered=float(paths.has_forecast().iloc[rows.start : int(last) + 1].to_numpy().mean()),
+        covered=float(paths.has_forecast().iloc[first : last + 1].to_numpy().mean()),
         seed=config.seed,
     )
 

@@ -178,7 +178,8 @@ def test_a_sweep_is_saved_as_a_page_a_table_and_numbers(swept: Path) -> None:
     ]  # fmt: skip
     told = told_in(folder)
     assert {
-        "run", "strategy", "spec", "axes", "variants", "bars", "first", "last", "engine", "audited", "account", "best",
+        "run", "strategy", "spec", "axes", "variants", "bars", "first", "last", "engine",
+        "forecast_covered_share", "audited", "account", "best",
         "buy_and_hold", "median_sharpe", "luck", "pbo_share", "pbo_blocks", "walk_forward",
     } <= set(told)  # fmt: skip
     table = pd.read_csv(folder / "variants.csv")
@@ -254,12 +255,12 @@ def in_process(folder: Path, *axes: str) -> Sweep:
 
 @pytest.mark.usefixtures("unpainted")
 def test_the_walk_forward_is_one_account_that_chooses_before_each_block(place: Path) -> None:
-    ahead = in_process(place, "step=1,2,4", "threshold=0,0.001").told["walk_forward"]
+    ahead = in_process(place, "step=1,2,4", "threshold=0,0.0001").told["walk_forward"]
     run = only_run(place)
     venue = open_venue(run, run.config)
     index, length = venue.span.index, len(venue.span)
     starts = [length * block // 8 for block in range(9)]
-    specs = [(step, threshold) for step in (1, 2, 4) for threshold in (0, 0.001)]
+    specs = [(step, threshold) for step in (1, 2, 4) for threshold in (0, 0.0001)]
     loaded = [load_strategy(f"forecast_sign(step={s}, threshold={t})", {}, strategy_folders()) for s, t in specs]
     decided = [venue.decide(one) for one in loaded]
     nets = [venue.trade(weights).net.to_numpy() for weights in decided]
@@ -287,7 +288,7 @@ def test_the_walk_forward_is_one_account_that_chooses_before_each_block(place: P
 
 @pytest.mark.usefixtures("unpainted")
 def test_later_bars_change_no_earlier_choice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    axes = ("step=1,2,4", "threshold=0,0.001")
+    axes = ("step=1,2,4", "threshold=0,0.0001")
     before = in_process(place, *axes).told["walk_forward"]["blocks"]
     block = 4
     first = pd.Timestamp(before[block]["first"])
@@ -354,6 +355,18 @@ def test_a_sweep_uses_the_account_it_is_given(place: Path, qtrade: Program) -> N
     assert len(list(place.glob("runs/*/sweeps/*/sweep.json"))) == 4
 
 
+@pytest.mark.usefixtures("unpainted")
+def test_a_ruined_variant_is_marked_and_not_the_best(place: Path, qtrade: Program, mine: Callable[[str], str]) -> None:
+    path = mine("bars.close * 0 - self.size")
+    given = ("-s", path, "-p", "size=0.1,20.0", "--account", "leverage=50", "--json")
+    outcome = qtrade(place, "sweep", "run", *given)
+    assert outcome.returncode == 0, outcome.stderr
+    assert json.loads(outcome.stdout)["best"]["params"] == {"size": 0.1}
+    table = pd.read_csv(only_sweep(place) / "variants.csv")
+    assert table["ruined"].tolist() == [False, True]
+    assert table["max_drawdown"][0] < 0.1 < 1 <= table["max_drawdown"][1]
+
+
 def test_variants_that_never_trade_have_no_best(place: Path, qtrade: Program) -> None:
     outcome = qtrade(place, "sweep", "run", "-s", "forecast_sign", "-p", "threshold=0.5,0.6")
     assert outcome.returncode == 0, outcome.stderr
@@ -362,6 +375,18 @@ def test_variants_that_never_trade_have_no_best(place: Path, qtrade: Program) ->
     assert (told["best"]["sharpe"], told["best"]["fills"], told["luck"]["dsr_probability"]) == (None, 0, None)
     assert pd.read_csv(only_sweep(place) / "variants.csv")["sharpe"].isna().all()
     assert [trial.sharpe for trial in Ledger(place / "runs" / "trials.sqlite").trials()] == [None, None]
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_forecasts_of_half_the_bars_are_told(place: Path, qtrade: Program) -> None:
+    path = only_run(place).folder / "forecasts.parquet"
+    table = pd.read_parquet(path)
+    last = np.asarray(table["origin"] == table["origin"].max())
+    table[(np.arange(len(table)) % 2 == 0) | last].to_parquet(path)
+    outcome = qtrade(place, "sweep", "run", "-s", "forecast_sign", "-p", "step=1,2")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "Forecasts cover 50% of the decisions; a strategy that needs one is flat" in " ".join(outcome.stdout.split())
+    assert told_in(only_sweep(place))["forecast_covered_share"] == pytest.approx(0.5, abs=0.01)
 
 
 # --- bad input ---

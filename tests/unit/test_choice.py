@@ -113,3 +113,19 @@ def test_a_variant_that_is_better_throughout_is_found_and_ranks_high() -> None:
     assert found is not None
     assert found.chosen.tolist() == [7] * 7
     assert found.rank.mean() > 0.9
+
+
+def test_an_account_that_was_ruined_is_not_chosen_however_good_its_mean() -> None:
+    net = returns(6, 160, 3)
+    # A few great bars, a loss of all there was, and nothing ever after.
+    net[:30, 1] = 0.3 + 0.1 * np.random.default_rng(0).standard_normal(30)
+    net[30, 1], net[31:, 1] = -1.2, 0.0
+    found = choose_ahead(net)
+    assert found is not None
+    assert found.chosen[0] == 1, "not ruined yet"
+    assert 1 not in found.chosen[1:]
+    assert net[:140, 1].mean() > net[:140, [0, 2]].mean(axis=0).max()
+    # Where all are ruined one is chosen all the same.
+    every = choose_ahead(np.repeat(net[:, [1]], 2, axis=1))
+    assert every is not None
+    assert every.chosen.tolist() == [0] * 7

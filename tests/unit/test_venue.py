@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from qtrade.backtest.engine import simulate
 from qtrade.config import RunConfig, load_config
-from qtrade.errors import UsageError
+from qtrade.errors import DataError, UsageError
 from qtrade.forecasts import Forecasts
 from qtrade.ledger import Market
 from qtrade.pipeline.venue import Venue, make_venue
@@ -63,6 +63,19 @@ def test_a_delay_that_leaves_nothing_to_fill_is_refused(forecast_market: Maker) 
     bars, forecasts = market(forecast_market, "A")
     with pytest.raises(UsageError, match=rf"backtest\.delay is {TESTED}"):
         make_venue(bars, forecasts, account(f"delay={TESTED}"))
+
+
+def test_forecasts_of_other_bars_or_symbols_are_refused(forecast_market: Maker) -> None:
+    bars, forecasts = market(forecast_market, "A", "B")
+    other = replace(forecasts, origin=forecasts.origin + pd.Timedelta("12h"))
+    with pytest.raises(DataError, match="origins or symbols that the bars lack"):
+        make_venue(bars, other, account())
+    later = bars.rows(BEFORE + 1, len(bars))
+    with pytest.raises(DataError, match="origins or symbols that the bars lack"):
+        make_venue(later, forecasts, account())
+    second, _ = market(forecast_market, "A", "C")
+    with pytest.raises(DataError, match="origins or symbols that the bars lack"):
+        make_venue(second, forecasts, account())
 
 
 def test_covered_is_the_share_of_decisions_with_a_forecast(forecast_market: Maker) -> None:
