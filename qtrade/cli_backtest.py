@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ AccountOption = Annotated[
     typer.Option("--account", help="A setting of the account, as costs.borrow_bps=50. Repeatable.", show_default=False),
 ]
 RUNS = Path("runs")
+_HASTY = "Filled at the very close that decides: nobody can do that."
+_KINDS = {"backtest": "backtest", "sweep": "swept variant", "evaluation": "evaluation"}
 NEARLY_ALL = 0.99
 """Share of decisions with a forecast below which the rest is worth a word."""
 
@@ -124,6 +127,8 @@ def sweep(
 
     params: dict[str, Any] = dict(parse_assignment(text) for text in settings or [])
     axes = [parse_axis(text) for text in param]
+    if both := [axis.name for axis in axes if axis.name in params]:
+        raise UsageError(f"'{both[0]}' is both set and varied", fix="leave out either its --set or its --param")
     found = open_run(runs, run_name)
     config = traded_otherwise(found, _account(delay, fill, account))
     loaded = load_strategy(strategy, params, strategy_folders())
@@ -214,7 +219,7 @@ def trials(
     shown = _folded(rows, periods)[:last]
     print_records(shown, False, hidden=("symbols", "interval", "bars", "tested")[0 if market else 1 :])
     kinds = Counter(one.kind for one in listed)
-    told = ", ".join(_count(many, kind) for kind, many in kinds.items()) or "none"
+    told = ", ".join(_count(many, _KINDS[kind]) for kind, many in kinds.items()) or "none"
     out.print(Text(f"{len(listed):,} on record in {ledger.path}: {told}"), soft_wrap=True)
     if market is not None:
         from qtrade.backtest.statistics import expected_best_sharpe
@@ -281,7 +286,7 @@ def init(
 
     for path in write_workspace(folder):
         print_path(path)
-    inside = "" if folder == Path() else f"cd {folder} && "
+    inside = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     err.print(f"next: {inside}qtrade run --config qtrade.toml", markup=False, highlight=False)
 
 
@@ -318,7 +323,7 @@ def backtest_table(
 
 def _account(delay: int | None, fill: str | None, account: list[str] | None) -> list[str]:
     """Put the options about the account together; the short ones win."""
-    given = list(account or [])
+    given = [one.strip().removeprefix("backtest.") for one in account or []]
     if delay is not None:
         given.append(f"delay={delay}")
     if fill is not None:
@@ -329,21 +334,33 @@ def _account(delay: int | None, fill: str | None, account: list[str] | None) -> 
 def _tell(backtests: Backtests) -> None:
     """Print backtests as a table, and what a reader must know beside it."""
     first = backtests.tested[0].told
-    rows = [(one.told["strategy"], one.told["params"], {**one.told["metrics"], **one.luck}) for one in backtests.tested]
+    rows = [
+        (
+            one.told["strategy"] + (", ruined" if one.told["ruined"] else ""),
+            one.told["params"],
+            {**one.told["metrics"], **one.luck},
+        )
+        for one in backtests.tested
+    ]
     backtest_table(rows, first["buy_and_hold"])
+    for one in backtests.tested:
+        if one.told["metrics"]["trades"] == 0:
+            out.print(Text(f"{one.told['strategy']} never traded: all its weights are 0, or too small to fill."))
     _tell_gaps(first["forecast_covered_share"])
-    account = backtests.account
-    if account.delay == 0:
-        out.print(Text("Filled at the very close that decides: nobody can do that."))
+    if backtests.account.delay == 0:
+        out.print(Text(_HASTY))
     out.print(Text(f"Simulated by vectorbt ({first['engine']})."))
 
 
 def _tell_sweep(told: Mapping[str, Any]) -> None:
     """Print what a sweep found, the best last and with what is left of it."""
     best, luck, ahead = told["best"], told["luck"], told["walk_forward"]
+    if best["sharpe"] is None:
+        out.print(Text(f"None of the {told['variants']:,} variants of {told['strategy']} ever traded."))
+        return
     params = ", ".join(f"{name}={value}" for name, value in best["params"].items())
     lines = [
-        f"{told['variants']:,} variants of {told['spec']} on {told['bars']:,} bars",
+        f"{told['variants']:,} variants of {told['strategy']} on {told['bars']:,} bars",
         f"best: {params}; Sharpe ratio {_with_interval(best['sharpe'], best['sharpe_low'], best['sharpe_high'])}, "
         f"median {number(told['median_sharpe'])}, buy and hold {number(told['buy_and_hold']['sharpe'])}",
         f"the luckiest of {luck['trials']:,} useless trials would show {number(luck['expected_best_sharpe'])}; "
@@ -364,6 +381,8 @@ def _tell_sweep(told: Mapping[str, Any]) -> None:
     for line in lines:
         out.print(Text(line), soft_wrap=True)
     _tell_gaps(told["forecast_covered_share"])
+    if told["delay"] == 0:
+        out.print(Text(_HASTY))
 
 
 def _tell_gaps(covered: float) -> None:
@@ -373,7 +392,9 @@ def _tell_gaps(covered: float) -> None:
 
 
 def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    return "-" if value is None else f"{number(value)} [{number(low)}, {number(high)}]"
+    if value is None:
+        return "-"
+    return number(value) if low is None else f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def _folded(rows: list[dict[str, Any]], periods: float) -> list[dict[str, Any]]:

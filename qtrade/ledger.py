@@ -122,8 +122,9 @@ class Trial:
         ``backtest``, one strategy; ``sweep``, one of many settings tried together; ``evaluation``, a model whose
         forecasts were scored and not traded.
     strategy, source, account
-        Canonical text of the strategy with its settings, SHA-256 of the files it is written in, and JSON text of the
-        account's settings. Empty for an evaluation.
+        Canonical text of the strategy with its settings, a hash of the files it is written in and of what it decided,
+        and JSON text of the account's settings. Empty for an evaluation. Decisions are in it because a file may read
+        its numbers from elsewhere.
     sharpe
         Sharpe ratio of the net returns *per bar*, not annualised; None where undefined, as for an evaluation.
     returns
@@ -224,7 +225,7 @@ class Ledger:
             return [_trial(row) for row in self._select("SELECT * FROM trials ORDER BY number", {})]
         return [_trial(row) for row in self._select(f"{_SAME_MARKET} SELECT * FROM same ORDER BY number", market.row)]
 
-    def tried(self, market: Market) -> Tried:
+    def tried(self, market: Market, account: str = "") -> Tried:
         """Count what was ever tried on a market, in whichever run.
 
         A trial was on the same market if its interval is the same, at least one symbol is in common, and the test
@@ -234,13 +235,22 @@ class Ledger:
         An evaluation is a trial too, because whoever reads its scores may choose by them. Once its forecasts are
         traded on this market the trade stands for both, or one choice would count twice. Record a trial before asking:
         it is one of those tried.
+
+        Parameters
+        ----------
+        market
+            Where.
+        account
+            Account, as in `Trial`, whose trials alone tell how far Sharpe ratios lie apart: what would happen at ten
+            times the costs says nothing about that. All accounts without it. All trials count in any case.
         """
         rows = self._select(
-            f"""{_SAME_MARKET} SELECT sharpe FROM same
+            f"""{_SAME_MARKET} SELECT sharpe, account FROM same
             WHERE kind != 'evaluation' OR forecasts NOT IN (SELECT forecasts FROM same WHERE kind != 'evaluation')""",
             market.row,
         )
-        known = [row["sharpe"] for row in rows if row["sharpe"] is not None]
+        alike = [row["sharpe"] for row in rows if not account or row["account"] == account]
+        known = [sharpe for sharpe in alike if sharpe is not None]
         return Tried(len(rows), float(np.var(known, ddof=1)) if len(known) > 1 else None)
 
     def variants(self, market: Market, index: pd.DatetimeIndex) -> Float64Array:

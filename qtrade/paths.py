@@ -218,6 +218,30 @@ class Paths:
 
         return self._by_model(share)
 
+    def samples(self, n: int, *, seed: int) -> Float64Array:
+        """(T, S, n, H) joint sample paths of cumulative returns: the path plus whole validation errors.
+
+        A question about the way there, such as whether a stop is met before a target, needs paths and not quantiles of
+        each step. What is drawn for a forecast follows from `seed`, its symbol and its bar alone, and is what
+        `Forecasts.sample` draws. They are made anew at every call: T S n H numbers are many.
+
+        Raises
+        ------
+        DataError
+            If a forecast has no validation errors.
+        """
+        symbol = pd.util.hash_array(np.array(list(map(str, self.columns)), dtype=object), categorize=True)
+        stamp = self.index.as_unit("ns").asi8.view(np.uint64)
+        cell = pd.util.hash_array((stamp[:, None] ^ symbol).ravel())
+        draw = np.random.default_rng(seed).integers(2**64, size=n, dtype=np.uint64)
+        random = pd.util.hash_array((cell[:, None] ^ draw).ravel()).reshape(-1, n)
+        samples = np.full((self._known.size, n, self.horizon), np.nan)
+        paths = self.cumulative.reshape(-1, self.horizon)
+        for cells, errors in self._models:
+            drawn = random[cells] % np.uint64(len(errors))
+            samples[cells] = paths[cells, None, :] + errors[drawn]
+        return samples.reshape(*self._known.shape, n, self.horizon)
+
     # --- the model behind it ---
 
     @_remembered

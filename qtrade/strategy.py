@@ -36,6 +36,8 @@ from qtrade.user_code import UserFile, check_table
 
 # Weights are sums and quotients of floats; what differs by less than this is the same.
 SAME_WEIGHT = 1e-9
+DECIMALS = 8
+"""Decimals of a decided weight: the rest is a millionth of a percent of the account."""
 
 
 Argument: TypeAlias = "ParamValue | LoadedStrategy | tuple[LoadedStrategy, ...]"
@@ -112,10 +114,11 @@ class LoadedStrategy:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the file; with strategies among the parameters, of their hashes after its own."""
+        """SHA-256 of the file and of those it imports; with strategies among the parameters, of their hashes, too."""
+        own = self.file.with_imports()
         if not self.nested:
-            return self.file.sha256
-        return hashlib.sha256("".join([self.file.sha256, *(part.sha256 for part in self.nested)]).encode()).hexdigest()
+            return own
+        return hashlib.sha256("".join([own, *(part.sha256 for part in self.nested)]).encode()).hexdigest()
 
     def afresh(self) -> LoadedStrategy:
         """Run the files again as they were when they were loaded, for a strategy that remembers nothing of this one."""
@@ -147,7 +150,8 @@ class LoadedStrategy:
             if dot:
                 inner.setdefault(head, {})[rest] = value
             else:
-                arguments[head] = convert(value, hints[head], where)
+                # Values of a sweep are read before it is known that this one is a text.
+                arguments[head] = convert(str(value) if hints[head] is str else value, hints[head], where)
         for head, rest_changes in inner.items():
             held = arguments[head]
             if isinstance(held, LoadedStrategy):
@@ -249,7 +253,7 @@ def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts, *, levera
     Returns
     -------
     pandas.DataFrame
-        (T, S) float64 on the index and symbols of `bars`.
+        (T, S) float64 on the index and symbols of `bars`, rounded to `DECIMALS`.
 
     Raises
     ------
@@ -259,12 +263,13 @@ def decide(strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts, *, levera
     weights = strategy.weights(_lent_bars(bars), _lent_forecasts(forecasts))
     values = weights.to_numpy()
     size, limit = np.abs(values), leverage + SAME_WEIGHT
-    fix = f"correct 'weights' in {strategy.path}, or allow more in backtest.leverage"
+    fix = f"correct 'weights' in {strategy.path}, or allow more in backtest.leverage, as with --account leverage=2"
     outside = f"lies outside [-{leverage:g}, {leverage:g}]"
     _refuse(strategy, size > limit, values, bars, outside, fix)
     total = size.sum(axis=1, keepdims=True) > limit
     _refuse(strategy, total & (size > 0), values, bars, f"makes the bar's absolute sum exceed {leverage:g}", fix)
-    return weights
+    # On a grid far coarser than rounding errors, so that whatever is traded is there on purpose, and can be audited.
+    return pd.DataFrame(np.round(values, DECIMALS) + 0.0, index=weights.index, columns=weights.columns)
 
 
 def _refuse(

@@ -9,14 +9,14 @@ import pandas as pd
 
 from qtrade.errors import IntegrityError, UsageError
 from qtrade.forecasts import Forecasts
-from qtrade.strategy import SAME_WEIGHT, LoadedStrategy, decide
+from qtrade.strategy import LoadedStrategy, decide
 from qtrade.types import BAR_FIELDS, Bars, Float64Array
 
 
 def audit(
     strategy: LoadedStrategy, bars: Bars, forecasts: Forecasts, *, seed: int, cuts: int = 5, leverage: float = 1.0
-) -> None:
-    """Check that a strategy sees no future: it must decide the same with the future removed, and with it made up.
+) -> pd.DataFrame:
+    """Decide, and check that no future was seen: the same must be decided with it removed, and with it made up.
 
     Cuts are drawn from the bars that have a forecast, as most strategies stand idle elsewhere: one from their first
     tenth, one from their last, the others from all. Every decision is made by a new instance from a new run of the
@@ -25,7 +25,7 @@ def audit(
 
     Two kinds of leak stay unseen: one that moves no weight at or before these cuts, and knowledge from outside the
     arguments. The file runs with all the rights of the user, so nothing here hides prices that it reads from a file
-    or the network, or that an earlier decision of this process left there or in another module.
+    or the network, or that an earlier decision of this process left there or in an installed package.
 
     Parameters
     ----------
@@ -35,6 +35,11 @@ def audit(
         How many bars the future is cut off after.
     leverage
         As in `decide`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The weights that passed: these are to be traded, and no others that might be decided when it is asked again.
 
     Raises
     ------
@@ -64,6 +69,7 @@ def audit(
     _same(strategy, weights, again, "it is asked twice", "it is not deterministic")
     for cut, when, partial in blind:
         _same(strategy, weights[: cut + 1], partial[: cut + 1], when, "it looks ahead")
+    return weights
 
 
 def _cuts(bars: Bars, forecasts: Forecasts, cuts: int, generator: np.random.Generator) -> list[int]:
@@ -79,7 +85,7 @@ def _cuts(bars: Bars, forecasts: Forecasts, cuts: int, generator: np.random.Gene
 
 def _same(strategy: LoadedStrategy, before: pd.DataFrame, after: pd.DataFrame, when: str, why: str) -> None:
     old, new = before.to_numpy(dtype=np.float64), after.to_numpy(dtype=np.float64)
-    moved = np.abs(old - new) > SAME_WEIGHT
+    moved = old != new  # rounded when they were decided
     if moved.any():
         row, column = (int(axis[0]) for axis in np.nonzero(moved))
         symbol = list(map(str, before.columns))[column]

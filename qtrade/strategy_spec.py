@@ -54,8 +54,15 @@ def parse_spec(text: str) -> StrategySpec:
         If it cannot be read.
     """
     text = text.strip()
+    if "\0" in text:
+        raise UsageError("a strategy's name has a null character in it", fix=_EXAMPLES)
     plain = "(" not in text and not text.startswith(("'", '"'))
-    return StrategySpec(text) if plain or text.endswith(".py") else _strategy(_parse(text), text)
+    if plain or text.endswith(".py"):
+        return StrategySpec(text)
+    try:
+        return _strategy(_parse(text), text)
+    except RecursionError as error:
+        raise UsageError("the strategy is nested too deeply to be read", fix=_EXAMPLES) from error
 
 
 def parse_specs(text: str) -> tuple[StrategySpec, ...]:
@@ -152,7 +159,7 @@ def field_docs(source: bytes, classes: Collection[str]) -> dict[str, str]:
 def _parse(text: str) -> ast.expr:
     try:
         return ast.parse(_WORD.sub(_quoted, text), mode="eval").body
-    except (SyntaxError, ValueError, MemoryError) as error:  # the last is what too many brackets raise
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:  # the last two are of too deep nesting
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise UsageError(f"the strategy '{text}' cannot be read", why=reason, fix=_EXAMPLES) from error
 

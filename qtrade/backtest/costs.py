@@ -22,13 +22,13 @@ class CostConfig(Settings):
     """Commission and exchange fees of a fill, in basis points of the money traded."""
     slippage_bps: float = Field(default=1.0, ge=0, lt=10_000)
     """How much worse than the open (or close) a fill is: half the spread plus the move that the order causes."""
-    fixed_fee: float = Field(default=0.0, ge=0)
+    fixed_fee: float = Field(default=0.0, ge=0, lt=1e12)
     """Money that every fill costs on top of that."""
-    min_fee: float = Field(default=0.0, ge=0)
+    min_fee: float = Field(default=0.0, ge=0, lt=1e12)
     """Least money that a fill costs in fees, the fixed fee included."""
-    borrow_bps: float = Field(default=0.0, ge=0)
+    borrow_bps: float = Field(default=0.0, ge=0, lt=1_000_000)
     """Basis points per year of the value sold short, for borrowing it."""
-    margin_bps: float = Field(default=0.0, ge=0)
+    margin_bps: float = Field(default=0.0, ge=0, lt=1_000_000)
     """Basis points per year of borrowed money, where `backtest.leverage` lets the account hold more than it has."""
     funding_bps: float = Field(default=0.0, gt=-10_000, lt=10_000)
     """Basis points *per bar* of the value held, which a long position pays and a short one receives, as in perpetual

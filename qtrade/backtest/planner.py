@@ -12,7 +12,8 @@ Rules, in the order in which they act on bar t:
    for buys. A target is a share of the account's worth at that open. Where money does not reach, a buy is filled in
    part and never completed later; a sell that would not even pay for its own fee is not made.
 3. A position whose stop or target lies within the range of the bar is closed there; at the open, if the bar opens
-   beyond it. If both lie within, the stop counts. Its symbol stays flat until another weight is decided.
+   beyond it. If both lie within, the stop counts. Its symbol stays flat until a weight of another sign is decided, or
+   0 was in between: a strategy that only changes its mind about the size does not enter again.
 4. Where the account is worth nothing or less at the close, it stands still from then on.
 
 With fills at the close, 3 comes before 2, and orders are sized at the close.
@@ -22,12 +23,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrade.backtest.compiled import provide_cache
 from qtrade.backtest.costs import BASIS_POINT, NOTHING_LEFT, BacktestConfig
 from qtrade.types import Float64Array, IntArray
+
+provide_cache()
+import numba  # noqa: E402 - looks for its cache when it is imported
 
 DECISION, BAND, STOP, TARGET = 1, 2, 3, 4
 """Why a fill was made; 0 is no fill."""
@@ -240,8 +244,9 @@ def _plan(
                         orders += 1
                 else:
                     weight = decided[row, s]
-                    changed = weight != (decided[row - 1, s] if row > 0 else 0.0)
-                    if changed:
+                    last = decided[row - 1, s] if row > 0 else 0.0
+                    changed = weight != last
+                    if np.sign(weight) != np.sign(last):
                         out[s] = False
                     drifted = band >= 0 and abs(units[s] * at[s] / worth - weight) > band
                     if not out[s] and (drifted if band >= 0 else changed):
@@ -276,8 +281,8 @@ def _plan(
                     source[kind, t, s] = held_since[s] if exiting else row
                 if exiting:
                     out[s] = True
-                else:
-                    held_since[s] = row
+                elif why[s] == DECISION or before == 0:
+                    held_since[s] = row  # trading back a drift leaves the stops where they were decided
 
         held = 0.0
         value[t] = cash

@@ -85,7 +85,8 @@ def simulate_by_hand(
         orders: list[tuple[float, int, str]] = []
         for s in symbols:
             changed = change(row, s)
-            out[s] = out[s] and not changed
+            sides = [math.copysign(1, w) if w else 0 for w in (decided[row][s], decided[row - 1][s] if row else 0.0)]
+            out[s] = out[s] and sides[0] == sides[1]
             drift = account.units[s] * prices[s] / worth - decided[row][s]
             wanted = changed if config.band is None else abs(drift) > config.band
             if wanted and not out[s]:
@@ -94,7 +95,9 @@ def simulate_by_hand(
         for _, s, reason in sorted(orders, key=lambda order: order[0]):
             size = decided[row][s] * worth / prices[s] - account.units[s]
             credit = max(config.leverage - 1, 0) * worth
-            if account.trade(s, size, prices[s], credit, (bars.index[t], bars.symbols[s], bars.index[row], reason)):
+            flat = account.units[s] == 0
+            told = (bars.index[t], bars.symbols[s], bars.index[row], reason)
+            if account.trade(s, size, prices[s], credit, told) and (flat or reason == "decision"):
                 decided_at[s] = row
 
     def leave(t: int) -> None:

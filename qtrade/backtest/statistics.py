@@ -145,13 +145,13 @@ def backtest_overfitting(returns: Float64Array, blocks: int = 16) -> float:
     Returns
     -------
     float
-        NaN for fewer than two variants, or blocks of fewer than two bars.
+        NaN for fewer than two variants, none that ever trades, or blocks of fewer than two bars.
     """
     if blocks % 2 or not 2 <= blocks <= 20:
         raise ValueError(f"blocks must be an even number from 2 to 20, got {blocks}")
     bars, variants = returns.shape
     length = bars // blocks
-    if variants < 2 or length < 2:
+    if variants < 2 or length < 2 or not np.ptp(returns, axis=0).any():
         return math.nan
     cuts = np.array_split(returns[bars - length * blocks :], blocks)
     sums, squares = (np.stack([(cut**power).sum(axis=0) for cut in cuts]) for power in (1, 2))

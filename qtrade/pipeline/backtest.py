@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from qtrade.evaluation.plain import plain
 from qtrade.files import write_json, write_parquet
 from qtrade.ledger import Trial, Tried
 from qtrade.pipeline.replay import backtest_name
-from qtrade.pipeline.venue import Venue, ledger_of, open_venue
+from qtrade.pipeline.venue import Venue, account_text, ledger_of, open_venue, tried_on
 from qtrade.progress import Progress
 from qtrade.runs import Run, check_run
 from qtrade.strategy import LoadedStrategy, load_strategy, strategy_folders
@@ -124,10 +125,10 @@ def backtest_run(
         weights = venue.decide(strategy)
         result = venue.trade(weights)
         told = describe(strategy, venue, weights, result)
-        ledger.add([_trial(run, strategy, venue, result)])  # before anybody can read what came of it
+        ledger.add([_trial(run, strategy, venue, weights, result)])  # before anybody can read what came of it
         saved.append((_save(run, strategy, venue, result, told), told, result))
         progress.advance(1, f"{strategy.name}: ruined" if result.ruined is not None else strategy.name)
-    tried = ledger.tried(venue.market)
+    tried = tried_on(run, venue.market, venue.account)
     periods = venue.span.periods_per_year
     tested = tuple(
         Tested(folder, told, luck_of(result.net, periods, tried), result.net.to_numpy(dtype=np.float64))
@@ -226,7 +227,12 @@ def identity(strategy: LoadedStrategy, account: BacktestConfig) -> dict[str, Any
     return {"params": dict(strategy.params), "source": strategy.sha256, "account": account.model_dump(mode="json")}
 
 
-def _trial(run: Run, strategy: LoadedStrategy, venue: Venue, result: BacktestResult) -> Trial:
+def digest_of(decided: Float64Array) -> str:
+    """Hash of (T, S) decided weights, which are rounded and so the same wherever they are decided."""
+    return hashlib.blake2b(np.ascontiguousarray(decided).tobytes(), digest_size=16).hexdigest()
+
+
+def _trial(run: Run, strategy: LoadedStrategy, venue: Venue, weights: pd.DataFrame, result: BacktestResult) -> Trial:
     ratio = sharpe_ratio(result.net.to_numpy(dtype=np.float64), 1.0)[0]
     return Trial(
         market=venue.market,
@@ -236,8 +242,8 @@ def _trial(run: Run, strategy: LoadedStrategy, venue: Venue, result: BacktestRes
         forecasts=run.manifest["forecast_hash"],
         kind="backtest",
         strategy=strategy.title,
-        source=strategy.sha256,
-        account=json.dumps(venue.account.model_dump(mode="json"), sort_keys=True),
+        source=f"{strategy.sha256} {digest_of(weights.to_numpy(dtype=np.float64))}",
+        account=account_text(venue.account),
         sharpe=ratio if math.isfinite(ratio) else None,
         returns=result.net,
     )

@@ -36,7 +36,7 @@ from qtrade.pipeline.measures import (
 )
 from qtrade.pipeline.replay import Replayed, replay
 from qtrade.pipeline.transfer import make_question, transfer_run
-from qtrade.pipeline.venue import ledger_of
+from qtrade.pipeline.venue import ledger_of, tried_on
 from qtrade.progress import Progress
 from qtrade.runs import Run, check_run
 from qtrade.strategy import load_strategy, strategy_folders
@@ -332,19 +332,17 @@ def _trading(chosen: Replayed, backtests: Sequence[Replayed], run: Run, bars: Ba
     index = pd.DatetimeIndex(chosen.result.net.index)
     first = int(bars.index.get_indexer(index[:1])[0])
     span = bars.rows(first, first + len(index))
-    market, ledger = LedgerMarket.of(span), ledger_of(run)
-    tried = ledger.tried(market)
-    # A ledger can be moved away; what lies in the run's folder was tried for all that.
-    trials = max(tried.trials, len(backtests), sum(1 for _ in run.folder.glob("backtests/*/")))
+    market = LedgerMarket.of(span)
+    tried = tried_on(run, market, config.backtest)
     mine = [one.result.net.to_numpy(dtype=np.float64) for one in backtests if one.result is not None]
     evidence, null = trading_evidence(
         chosen.result,
         span,
         config.backtest,
         delayed=chosen.delayed,
-        trials=trials,
+        trials=max(1, tried.trials),
         trial_variance=luck_variance(tried, len(index)),
-        variants=np.column_stack([*mine, ledger.variants(market, index)]),
+        variants=np.column_stack([*mine, ledger_of(run).variants(market, index)]),
         min_shift=config.window.horizon,
         draws=config.evaluation.shifts,
         seed=config.seed,

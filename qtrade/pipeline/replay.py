@@ -17,8 +17,9 @@ from qtrade.backtest.engine import simulate
 from qtrade.backtest.metrics import metrics
 from qtrade.config import RunConfig
 from qtrade.errors import DataError, UsageError
-from qtrade.files import read_json, read_parquet
+from qtrade.files import read_parquet
 from qtrade.forecasts import Forecasts
+from qtrade.pipeline.told import read_told
 from qtrade.pipeline.venue import Venue, make_venue
 from qtrade.runs import Run
 from qtrade.strategy import load_strategy, strategy_folders
@@ -26,8 +27,8 @@ from qtrade.types import BacktestResult, Bars
 
 # Numbers whose definition does not change from one version to the next.
 _CLAIMS = ("total_return", "net_annual_return", "cost_annual", "sharpe", "max_drawdown", "trades")
-# Weights are sums and quotients of floats; what differs by less than this is the same.
-_SAME_WEIGHT = 1e-9
+# Weights are rounded to 1e-8 when they are decided; one step apart may be a rounding error.
+_SAME_WEIGHT = 2e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def replay(run: Run, bars: Bars, forecasts: Forecasts, config: RunConfig) -> lis
     # In the order of their names: a copy of the folder, with other times, must be judged alike.
     for path in sorted(run.folder.glob("backtests/*/metrics.json")):
         try:
-            told = read_json(path, fix="")
+            told = read_told(path)
             name, params, source = told["strategy"], told["params"], told["source"]
             if path.parent.name != backtest_name(name, params, source, told["account"]):
                 problem = f"The backtest in {path.parent.name} was altered: its account, parameters or file are others."
@@ -113,7 +114,7 @@ def _decide_again(spec: str, source: str, venue: Venue) -> pd.DataFrame | None:
 def _replay(told: Mapping[str, Any], folder: Path, venue: Venue, decisions: pd.DataFrame | None) -> Replayed:
     name, bars, account = told["strategy"], venue.span, venue.account
     decided = pd.DataFrame(read_parquet(folder / "weights.parquet", fix="")["decided"])
-    saved = read_parquet(folder / "equity.parquet", fix="")["equity"]
+    saved = read_parquet(folder / "equity.parquet", fix="")
 
     def refused(problem: str) -> Replayed:
         return Replayed(name, told["params"], told["source"], None, None, problem, False, {})
@@ -130,22 +131,27 @@ def _replay(told: Mapping[str, Any], folder: Path, venue: Venue, decisions: pd.D
             stamp = bars.index[int(moved.argmax())]
             return refused(f"The backtest of '{name}' holds other decisions than its strategy makes, from {stamp} on.")
     result = venue.trade(decided)
-    if not np.allclose(saved.to_numpy(), result.equity.to_numpy(), rtol=1e-9):
-        first = int(np.argmax(~np.isclose(saved.to_numpy(), result.equity.to_numpy(), rtol=1e-9)))
+    series = {name: getattr(result, name) for name in ("gross", "cost", "net", "financing")}
+    series |= {"equity": result.equity, "buy_and_hold": venue.hold.equity, "buy_and_hold_net": venue.hold.net}
+    same = np.stack([np.isclose(saved[name], one, rtol=1e-9, atol=1e-9) for name, one in series.items()]).all(axis=0)
+    if not same.all():
+        first = int(np.argmin(same))
         return refused(
             f"The account of '{name}' is not what its decisions make when they are filled {account.delay} "
             f"bar{'s' if account.delay != 1 else ''} later at the {account.fill}: it differs from "
             f"{bars.index[first]} on."
         )
     measured = metrics(result, bars.periods_per_year).to_dict()
+    hold = metrics(venue.hold, bars.periods_per_year).to_dict()
     for figure in _CLAIMS:
-        if not _same(measured[figure], told["metrics"][figure]):
-            return refused(f"The backtest of '{name}' claims another {figure} than its account shows.")
+        for whose, shown, claimed in (("its account", measured, "metrics"), ("buy and hold", hold, "buy_and_hold")):
+            if not _same(shown[figure], told[claimed].get(figure)):
+                return refused(f"The backtest of '{name}' claims another {figure} than {whose} shows.")
     later = account.model_copy(update={"delay": account.delay + 1})
     delayed = simulate(bars, decided, later, venue.exits) if later.delay < len(bars) else None
     if delayed is not None and delayed.ruined is not None:
         delayed = None
-    numbers = {"metrics": measured, "buy_and_hold": told["buy_and_hold"]}
+    numbers = {"metrics": measured, "buy_and_hold": hold}
     return Replayed(name, told["params"], told["source"], result, delayed, "", decisions is not None, numbers)
 
 

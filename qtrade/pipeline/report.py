@@ -16,12 +16,13 @@ from qtrade.backtest.comparison import compare
 from qtrade.config import RunConfig
 from qtrade.errors import DataError
 from qtrade.evaluation.result import Evaluation
-from qtrade.files import read_json, read_parquet, write_json
+from qtrade.files import read_parquet, write_json
 from qtrade.ledger import Market
 from qtrade.pipeline.backtest import luck_of
 from qtrade.pipeline.evaluate import evaluate_run
 from qtrade.pipeline.measures import seed_mean_with_actual
-from qtrade.pipeline.venue import ledger_of
+from qtrade.pipeline.told import read_told
+from qtrade.pipeline.venue import tried_on
 from qtrade.progress import Progress
 from qtrade.report.account import costs_assumed
 from qtrade.report.backtests import StrategyReport, check_told
@@ -132,7 +133,7 @@ def _read(run: Run) -> tuple[list[tuple[dict[str, Any], pd.DataFrame]], list[str
     damaged = []
     for path in sorted(run.folder.glob("backtests/*/metrics.json"), key=lambda path: path.stat().st_mtime_ns):
         try:
-            told = read_json(path, fix="")
+            told = read_told(path)
             if told["account"] != account:
                 continue
             check_told(told)
@@ -148,8 +149,9 @@ def _read(run: Run) -> tuple[list[tuple[dict[str, Any], pd.DataFrame]], list[str
 
 def _strategy_report(run: Run, told: dict[str, Any], series: pd.DataFrame) -> StrategyReport:
     first, last = series.index[0], series.index[-1]
-    tried = ledger_of(run).tried(Market(run.bars.symbols, run.bars.interval, first, last))
-    luck = luck_of(series["net"], run.bars.periods_per_year, tried)
+    bars = run.bars
+    market = Market(bars.symbols, bars.interval, first, last)
+    luck = luck_of(series["net"], bars.periods_per_year, tried_on(run, market, run.config.backtest))
     return StrategyReport(told, luck, series["equity"], series["buy_and_hold"])
 
 

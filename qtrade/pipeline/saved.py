@@ -13,8 +13,9 @@ import pandas as pd
 
 from qtrade.config import RunConfig
 from qtrade.errors import DataError, UsageError
-from qtrade.files import read_json, read_parquet
+from qtrade.files import read_parquet
 from qtrade.pipeline.replay import backtest_name
+from qtrade.pipeline.told import read_told
 from qtrade.pipeline.venue import Venue
 from qtrade.runs import Run
 from qtrade.strategy_spec import SpecValue, StrategySpec, parse_spec
@@ -76,11 +77,10 @@ def _saved_backtests(run: Run) -> Iterator[SavedBacktest]:
     """List those that can be read, by the names of their folders."""
     for path in sorted(run.folder.glob("backtests/*/metrics.json")):
         try:
-            told = read_json(path, fix="")
+            told = read_told(path)
         except DataError:
             continue
-        if isinstance(told, dict) and told.keys() >= {"strategy", "spec", "params", "source", "account"}:
-            yield SavedBacktest(path.parent, told)
+        yield SavedBacktest(path.parent, told)
 
 
 def _fits(asked: StrategySpec, saved: StrategySpec) -> bool:

@@ -23,8 +23,8 @@ from qtrade.evaluation.plain import plain
 from qtrade.files import write_json, write_parquet, write_text
 from qtrade.ledger import Trial, Tried
 from qtrade.pipeline.axes import Axis, combinations
-from qtrade.pipeline.backtest import identity, luck_of, luck_variance
-from qtrade.pipeline.venue import Venue, ledger_of, open_venue
+from qtrade.pipeline.backtest import digest_of, identity, luck_of, luck_variance
+from qtrade.pipeline.venue import Venue, account_text, ledger_of, open_venue, tried_on
 from qtrade.progress import Progress
 from qtrade.report.account import costs_assumed
 from qtrade.runs import Run, check_run
@@ -93,12 +93,16 @@ def sweep_run(
     venue, ledger = open_venue(run, config), ledger_of(run)
     ledger.tried(venue.market)  # one that cannot be used is met before anything is computed
     _require_memory(len(variants), len(venue.span))
-    made = trade_variants(variants, venue, progress)
+    with venue.unaltered(strategy.name):
+        made, digests = trade_variants(variants, venue, progress)
     periods = venue.span.periods_per_year
     table = _table(params, made, periods)
     ratios = table["sharpe"].to_numpy(dtype=np.float64) / math.sqrt(periods)
     best = _best_of(table)
-    choices = choose_ahead(made.net)
+    # Before anybody can read which one is the best, or the audit stops the rest.
+    ledger.add(_trials(run, variants, digests, venue, ratios))
+    traded = bool(np.isfinite(ratios).any())
+    choices = choose_ahead(made.net) if traded else None
     drawn = np.random.default_rng(venue.seed).permutation(len(variants))[:AUDITED].tolist()
     audited = list(dict.fromkeys([best, *(choices.chosen.tolist() if choices else []), *drawn]))
     progress.start("sweep: audit", len(audited))
@@ -106,8 +110,7 @@ def sweep_run(
     for number in audited:
         engine = _audit(variants[number], made.net[:, number], venue)
         progress.advance(1, variants[number].spec)
-    ledger.add(_trials(run, variants, venue, ratios))
-    tried = ledger.tried(venue.market)
+    tried = tried_on(run, venue.market, venue.account)
     hold = metrics(venue.hold, periods)
     told = {
         "run": run.name,
@@ -122,11 +125,12 @@ def sweep_run(
         "forecast_covered_share": venue.covered,
         "audited": len(audited),
         "account": costs_assumed(venue.account),
+        "delay": venue.account.delay,
         "best": _best(variants[best], params[best], table.iloc[best], made.net[:, best], venue),
         "buy_and_hold": {"sharpe": plain(hold.sharpe), "net_annual_return": plain(hold.net_annual_return)},
         "median_sharpe": plain(float(table["sharpe"].median())),
         "luck": _luck(made.net[:, best], venue, tried),
-        "pbo_share": plain(backtest_overfitting(made.net, _PBO_BLOCKS)),
+        "pbo_share": plain(backtest_overfitting(made.net, _PBO_BLOCKS)) if traded else None,
         "pbo_blocks": _PBO_BLOCKS,
         "walk_forward": _walk_forward(choices, variants, params, venue) if choices else None,
     }
@@ -148,19 +152,26 @@ def _require_memory(variants: int, bars: int) -> None:
         )
 
 
-def trade_variants(variants: Sequence[LoadedStrategy], venue: Venue, progress: Progress) -> Variants:
-    """Decide and simulate every variant on `venue.span`."""
+def trade_variants(variants: Sequence[LoadedStrategy], venue: Venue, progress: Progress) -> tuple[Variants, list[str]]:
+    """Decide and simulate every variant on `venue.span`; return the hashes of what they decided, too."""
+    digests: list[str] = []
     rows = slice(*venue.bars.index.get_indexer(venue.span.index[[0, -1]]))
     step = -(-len(variants) // _STEPS)
     progress.start("sweep", -(-len(variants) // step))
 
     def decided(number: int) -> Float64Array:
-        weights = decide(variants[number], venue.bars, venue.forecasts, leverage=venue.account.leverage)
+        try:
+            table = decide(variants[number], venue.bars, venue.forecasts, leverage=venue.account.leverage)
+        except UsageError as error:
+            why = f"{error.why}; this is variant {variants[number].spec}"
+            raise UsageError(error.what, why=why.removeprefix("; "), fix=error.fix) from error
         if number % step == 0:
             progress.advance(1, f"{number + 1:,} of {len(variants):,}")
-        return weights.to_numpy(dtype=np.float64)[rows.start : rows.stop + 1]
+        weights = table.to_numpy(dtype=np.float64)[rows.start : rows.stop + 1]
+        digests.append(digest_of(weights))
+        return weights
 
-    return simulate_many(venue.span, decided, len(variants), venue.account, venue.exits)
+    return simulate_many(venue.span, decided, len(variants), venue.account, venue.exits), digests
 
 
 def _audit(variant: LoadedStrategy, net: Float64Array, venue: Venue) -> str:
@@ -295,10 +306,12 @@ def _walk_forward(
     }
 
 
-def _trials(run: Run, variants: Sequence[LoadedStrategy], venue: Venue, ratios: Float64Array) -> list[Trial]:
+def _trials(
+    run: Run, variants: Sequence[LoadedStrategy], digests: Sequence[str], venue: Venue, ratios: Float64Array
+) -> list[Trial]:
     """Every variant as the ledger records it."""
     market, manifest = venue.market, run.manifest
-    account = json.dumps(venue.account.model_dump(mode="json"), sort_keys=True)
+    account = account_text(venue.account)
     return [
         Trial(
             market=market,
@@ -308,11 +321,11 @@ def _trials(run: Run, variants: Sequence[LoadedStrategy], venue: Venue, ratios: 
             forecasts=manifest["forecast_hash"],
             kind="sweep",
             strategy=variant.title,
-            source=variant.sha256,
+            source=f"{variant.sha256} {digest}",
             account=account,
             sharpe=float(ratio) if math.isfinite(ratio) else None,
         )
-        for variant, ratio in zip(variants, ratios.tolist(), strict=True)
+        for variant, digest, ratio in zip(variants, digests, ratios.tolist(), strict=True)
     ]
 
 

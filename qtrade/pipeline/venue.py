@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +14,14 @@ from qtrade.backtest.costs import BacktestConfig
 from qtrade.backtest.engine import simulate
 from qtrade.backtest.exits import Exits, exits_from
 from qtrade.config import RunConfig
+from qtrade.errors import DataError, IntegrityError
 from qtrade.evaluation.regimes import UNKNOWN, volatility_terciles
 from qtrade.features.targets import log_returns
+from qtrade.files import read_json
 from qtrade.forecasts import Forecasts
-from qtrade.ledger import FILE_NAME, Ledger, Market
+from qtrade.ledger import FILE_NAME, Ledger, Market, Tried
 from qtrade.runs import Run, rows_of
-from qtrade.strategy import LoadedStrategy, decide, load_strategy, strategy_folders
+from qtrade.strategy import LoadedStrategy
 from qtrade.strategy_audit import audit
 from qtrade.types import BacktestResult, Bars
 
@@ -70,9 +75,29 @@ class Venue:
         UsageError
             If it fails, or its weights are not weights.
         """
-        leverage = self.account.leverage
-        audit(strategy, self.bars, self.forecasts, seed=self.seed, leverage=leverage)
-        return decide(strategy, self.bars, self.forecasts, leverage=leverage).loc[self.span.index]
+        with self.unaltered(strategy.name):
+            weights = audit(strategy, self.bars, self.forecasts, seed=self.seed, leverage=self.account.leverage)
+        return weights.loc[self.span.index]
+
+    @contextmanager
+    def unaltered(self, name: str) -> Iterator[None]:
+        """See that a strategy leaves the prices alone by which it is judged; it was lent them, not given.
+
+        Raises
+        ------
+        IntegrityError
+            If it wrote into them.
+        """
+        before = self.bars.fingerprint()
+        try:
+            yield
+        finally:  # whatever went wrong, altered prices explain it
+            if self.bars.fingerprint() != before:
+                raise IntegrityError(
+                    f"strategy '{name}' changes the prices that it is judged by",
+                    why="its file forces its way into arrays that are not meant to be written to",
+                    fix="work on copies: bars.close.copy()",
+                )
 
     def trade(self, weights: pd.DataFrame) -> BacktestResult:
         """Simulate weights on `span`."""
@@ -106,8 +131,8 @@ def make_venue(bars: Bars, forecasts: Forecasts, config: RunConfig) -> Venue:
     span = bars.rows(rows.start, rows.stop)
     paths = forecasts.on(bars)
     exits = exits_from(paths, bars, account.exits)
-    hold = load_strategy("buy_and_hold", {}, strategy_folders())
-    weights = decide(hold, span, forecasts, leverage=account.leverage)
+    # Not the shipped strategy of that name: a file in the workspace may stand in front of it.
+    weights = pd.DataFrame(1 / len(span.symbols), index=span.index, columns=span.close.columns)
     # The same market for all symbols: what one account holds has one regime.
     regimes = volatility_terciles(np.nan_to_num(log_returns(bars)).mean(axis=1, keepdims=True))
     codes = np.roll(regimes.codes[:, 0], 1)
@@ -130,3 +155,25 @@ def make_venue(bars: Bars, forecasts: Forecasts, config: RunConfig) -> Venue:
 def ledger_of(run: Run) -> Ledger:
     """Return the ledger of the folder that a run is in."""
     return Ledger(run.folder.parent / FILE_NAME)
+
+
+def account_text(account: BacktestConfig) -> str:
+    """Return an account as the ledger knows it."""
+    return json.dumps(account.model_dump(mode="json"), sort_keys=True)
+
+
+def tried_on(run: Run, market: Market, account: BacktestConfig) -> Tried:
+    """Count what was tried on a market, as far as the ledger and the run's own folder know.
+
+    A ledger can be moved away; what lies in the folder was tried for all that. A backtest there may be of a variant
+    that was swept there, so that the two are not added.
+    """
+    tried = ledger_of(run).tried(market, account_text(account))
+    backtests = sum(1 for _ in run.folder.glob("backtests/*/metrics.json"))
+    swept = 0
+    for path in run.folder.glob("sweeps/*/sweep.json"):
+        try:
+            swept += int(read_json(path, fix="")["variants"])
+        except (DataError, KeyError, TypeError, ValueError):
+            swept += 1
+    return replace(tried, trials=max(tried.trials, backtests, swept))

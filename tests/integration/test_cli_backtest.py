@@ -422,7 +422,7 @@ def test_a_bankrupt_account_stops_is_told_and_loses_no_other(
     )
     assert "the backtests are saved" in message
     # Both are in the table and in the ledger, and saved.
-    assert [name for name in ("mine", "momentum") if f"\n{name} " in outcome.stdout] == ["mine", "momentum"]
+    assert [name for name in ("mine", "momentum") if f"\n{name}" in outcome.stdout] == ["mine", "momentum"]
     assert metrics_of(place, "momentum")["ruined"] is None
     kept = Ledger(place / "runs" / "trials.sqlite").trials()
     assert [trial.sharpe is not None and trial.bars == told["metrics"]["bars"] for trial in kept[3:]] == [True, True]

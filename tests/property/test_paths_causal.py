@@ -30,6 +30,7 @@ QUESTIONS: dict[str, Callable[[Paths], object]] = {
     "quantile": lambda paths: paths.quantile(0.2, 3),
     "extreme_quantile": lambda paths: np.stack([paths.extreme_quantile(0.1, lowest) for lowest in (True, False)], 1),
     "probability": lambda paths: paths.probability(2, above=0.01),
+    "samples": lambda paths: paths.samples(3, seed=5),
     "age": lambda paths: paths.age(),
     "fold": lambda paths: paths.fold(),
     "vintages": lambda paths: paths.vintages(2, 3),

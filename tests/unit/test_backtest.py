@@ -212,12 +212,33 @@ def test_a_stop_or_target_closes_within_the_bar(
 
 
 @both
-def test_a_stop_lets_a_new_decision_in_again(run: Any) -> None:
-    bars = make_bars([[10], [10], [10], [10], [10]])
+@pytest.mark.parametrize(
+    ("weights", "reasons"),
+    [
+        ([1, 1, 0.5, 0.5, 0.4, 0.3], ["decision", "stop"]),
+        ([1, 0, 0.5, 0.5, 0.5, 0.5], ["decision", "stop", "decision", "stop"]),
+        ([1, 1, -0.5, -0.5, -0.5, -0.5], ["decision", "stop", "decision"]),
+    ],
+    ids=["another size", "nothing in between", "the other side"],
+)
+def test_a_stop_lets_another_side_in_again_and_not_another_size(
+    run: Any, weights: list[float], reasons: list[str]
+) -> None:
+    bars = make_bars([[10]] * 6)
     bars = replace(bars, low=bars.low * 0.8)
-    weights = frame(bars, [[1], [1], [0.5], [0.5], [0.5]])
-    result = run(bars, weights, BacktestConfig(), exits_at(bars, long_stop=9))
-    assert result.trades["reason"].tolist() == ["decision", "stop", "decision", "stop"]
+    result = run(bars, frame(bars, [[one] for one in weights]), BacktestConfig(), exits_at(bars, long_stop=9))
+    assert result.trades["reason"].tolist() == reasons
+
+
+@both
+def test_trading_back_a_drift_leaves_the_stop_where_it_was_decided(run: Any) -> None:
+    bars = make_bars([[100], [100], [104], [104], [50], [50]])
+    exits = exits_at(bars, long_stop=95)
+    for frame_ in exits.frames:
+        frame_.iloc[1:] = math.nan  # no forecast after the first
+    result = run(bars, frame(bars, [[0.5]] * 6), BacktestConfig(band=0.001), exits)
+    assert result.trades["reason"].tolist() == ["decision", "band", "stop"]
+    assert result.held.iloc[-1, 0] == 0
 
 
 @both

@@ -399,3 +399,15 @@ def test_a_sweep_of_thousands_is_one_short_transaction(ledger: Ledger) -> None:
     assert ledger.add(made) == 3000
     assert ledger.add(made) == 0
     assert ledger.tried(MARKET).trials == 3000
+
+
+def test_what_was_tried_with_other_accounts_counts_without_spreading_the_ratios(ledger: Ledger) -> None:
+    market = make().market
+    dear = [make(strategy=f"dear({one})", account="dear", sharpe=-one) for one in (1.0, 5.0)]
+    mine = [make(strategy=f"mine({one})", account="mine", sharpe=one / 100) for one in (1.0, 2.0, 3.0)]
+    ledger.add([*dear, *mine])
+    found = ledger.tried(market, "mine")
+    assert found.trials == 5
+    assert found.variance == pytest.approx(1e-4)
+    assert (ledger.tried(market).variance or 0) > 1
+    assert ledger.tried(market, "unknown") == Tried(5, None)

@@ -410,3 +410,17 @@ def test_other_forecasts_do_not_inherit_answers() -> None:
     half = made.where(made.symbol == "A")
     assert half.on(bars).expected()["B"].isna().all()
     assert half.expected(2).columns.tolist() == ["A"]
+
+
+def test_samples_are_those_of_the_forecasts_in_their_places() -> None:
+    made = forecasts().seed_mean()
+    paths = made.on(market())
+    drawn = paths.samples(4, seed=9)
+    assert drawn.shape == (len(INDEX), len(SYMBOLS), 4, STEPS)
+    theirs = made.sample(4, seed=9).cumsum(axis=2)
+    for row, (stamp, name) in enumerate(zip(made.origin, made.symbol, strict=True)):
+        if stamp in INDEX:
+            place = INDEX.get_loc(stamp), SYMBOLS.index(str(name))
+            np.testing.assert_allclose(drawn[place], theirs[row], rtol=1e-12)
+    assert np.isnan(drawn[:, SYMBOLS.index("C")]).all()
+    assert np.isfinite(drawn).all(axis=(2, 3)).sum() == paths.has_forecast().to_numpy().sum()

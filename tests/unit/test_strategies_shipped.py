@@ -421,7 +421,7 @@ def test_random_entries_hold_as_long_and_as_often_as_asked(holding: float, expos
 
 def test_random_entries_are_the_same_whatever_else_is_in_the_data() -> None:
     alone = entries()[:, 0]
-    np.testing.assert_array_equal(entries(symbols=3)[:, 0], alone)
+    np.testing.assert_allclose(entries(symbols=3)[:, 0], alone, rtol=0, atol=1e-7)  # decided in hundredths of 1e-6
     later = entries(start=5_000)[:, 0]
     first = int(np.flatnonzero(later)[0])
     assert first < 200

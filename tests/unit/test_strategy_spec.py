@@ -166,3 +166,11 @@ class Other:
     """Elsewhere."""
 '''
     assert field_docs(source, ["Mine", "Base"]) == {"far": "Of the base.", "step": "How far."}
+
+
+@pytest.mark.parametrize(
+    "text", ["a(step=" + "not " * 5000 + "1)", "a(" * 3000 + ")" * 3000, "'a\0.py'(step=1)", "a\0"]
+)
+def test_texts_made_to_break_the_parser_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_spec(text)

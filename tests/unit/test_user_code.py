@@ -86,3 +86,44 @@ def test_bytes_that_are_not_text_are_told(tmp_path: Path) -> None:
 def test_an_annotated_dataclass_finds_its_module(tmp_path: Path) -> None:
     lines = ("from __future__ import annotations", "from dataclasses import dataclass", "", "@dataclass", "class A:")
     assert written(tmp_path, "\n".join((*lines, "    x: int = 3", ""))).run().A().x == 3
+
+
+def test_what_a_file_prints_goes_where_messages_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, "print('loading')\n\ndef ask():\n    print('asked')\n")
+    _, (ask,) = file.functions("ask", example="")
+    with file.blamed("asking failed"):
+        ask()
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "loading\nasked\n")
+
+
+def test_what_another_file_of_the_users_remembers_is_gone_at_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_helper.py").write_text("SEEN = []\n", encoding="utf-8")
+    file = written(
+        tmp_path, "import my_helper\n\ndef ask():\n    my_helper.SEEN.append(1)\n    return my_helper.SEEN\n"
+    )
+    for _ in range(2):
+        _, (ask,) = file.functions("ask", example="")
+        assert ask() == [1]
+    before = file.with_imports()
+    assert before != file.sha256, "the helper is part of what was run"
+    (tmp_path / "my_helper.py").write_text("SEEN = []  # changed\n", encoding="utf-8")
+    file.run()
+    assert file.with_imports() != before
+    alone = written(tmp_path, "import json\nimport numpy\n")
+    alone.run()
+    assert alone.with_imports() == alone.sha256
+
+
+def test_an_error_that_explains_itself_still_says_where_it_was_met(tmp_path: Path) -> None:
+    file = written(
+        tmp_path, "from qtrade.errors import UsageError\n\ndef ask():\n    raise UsageError('no', fix='do it')\n"
+    )
+    _, (ask,) = file.functions("ask", example="")
+    with pytest.raises(UsageError) as caught, file.blamed("asking failed"):
+        ask()
+    assert caught.value.what == "no"
+    assert caught.value.fix == f"do it; see {file.path}, line 4: raise UsageError('no', fix='do it')"

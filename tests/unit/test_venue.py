@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,13 @@ from hypothesis import strategies as st
 
 from qtrade.backtest.engine import simulate
 from qtrade.config import RunConfig, load_config
-from qtrade.errors import DataError, UsageError
+from qtrade.errors import DataError, IntegrityError, UsageError
+from qtrade.files import write_json
 from qtrade.forecasts import Forecasts
-from qtrade.ledger import Market
-from qtrade.pipeline.venue import Venue, make_venue
+from qtrade.ledger import Market, Tried
+from qtrade.pipeline.venue import Venue, make_venue, tried_on
+from qtrade.runs import Run
+from qtrade.strategy import LoadedStrategy, load_strategy
 from qtrade.types import BAR_FIELDS, Bars
 
 Maker = Callable[..., tuple[Bars, Forecasts, Any]]
@@ -169,3 +174,63 @@ def test_regimes_are_missing_where_too_little_came_before() -> None:
         train_end=index[zeros],
     )
     assert regimes(bars, forecasts).isna().all()
+
+
+def strategy(folder: Path, body: str) -> LoadedStrategy:
+    lines = "\n        ".join(body.splitlines())
+    (folder / "mine.py").write_text(
+        "from dataclasses import dataclass\nimport numpy as np\n\n\n@dataclass(frozen=True)\n"
+        f"class Mine:\n    def weights(self, bars, forecasts):\n        {lines}\n",
+        encoding="utf-8",
+    )
+    return load_strategy(str(folder / "mine.py"), {}, ())
+
+
+def test_a_leak_too_small_for_a_weight_is_not_traded(forecast_market: Maker, tmp_path: Path) -> None:
+    venue = make_venue(*market(forecast_market, "A"), account())
+    leaking = strategy(tmp_path, "return 4e-10 * np.sign(bars.close.shift(-1).ffill() - bars.close)")
+    assert (venue.decide(leaking) == 0).all(axis=None)
+
+
+def test_what_is_traded_is_what_passed_the_audit(forecast_market: Maker, tmp_path: Path) -> None:
+    venue = make_venue(*market(forecast_market, "A"), account())
+    calls = "import builtins\nbuiltins.qtrade_calls = getattr(builtins, 'qtrade_calls', 0) + 1\n"
+    late = "late = builtins.qtrade_calls > 12\nahead = np.sign(bars.close.shift(-1).ffill() - bars.close)\n"
+    patient = strategy(tmp_path, f"{calls}{late}return ahead if late else bars.close * 0")
+    try:
+        assert (venue.decide(patient) == 0).all(axis=None)
+    finally:
+        delattr(builtins, "qtrade_calls")
+
+
+def test_a_strategy_that_forges_its_prices_is_named(forecast_market: Maker, tmp_path: Path) -> None:
+    bars, forecasts = market(forecast_market, "A")
+    venue = make_venue(replace(bars, **{name: getattr(bars, name).copy() for name in BAR_FIELDS}), forecasts, account())
+    forger = strategy(
+        tmp_path, "prices = bars.open.values\nprices.setflags(write=True)\nprices *= 1.1\nreturn bars.close * 0"
+    )
+    with pytest.raises(IntegrityError, match="'mine' changes the prices"):
+        venue.decide(forger)
+
+
+def test_a_file_of_that_name_does_not_replace_buy_and_hold(
+    forecast_market: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make_venue(*market(forecast_market, "A", "B"), account())
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "buy_and_hold.py").write_text("raise SystemExit", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    again = make_venue(*market(forecast_market, "A", "B"), account())
+    pd.testing.assert_series_equal(again.hold.equity, plain.hold.equity)
+    assert (again.hold.decided == 0.5).all(axis=None)
+
+
+def test_trials_are_counted_where_the_ledger_is_gone(forecast_market: Maker, tmp_path: Path) -> None:
+    venue = make_venue(*market(forecast_market, "A"), account())
+    run = Run(tmp_path / "runs" / "some-run")
+    assert tried_on(run, venue.market, venue.account) == Tried(0, None)
+    for name in ("one", "two"):
+        write_json(run.folder / "backtests" / name / "metrics.json", {})
+    write_json(run.folder / "sweeps" / "three" / "sweep.json", {"variants": 40})
+    write_json(run.folder / "sweeps" / "four" / "sweep.json", {"variants": "many"})
+    assert tried_on(run, venue.market, venue.account).trials == 41
