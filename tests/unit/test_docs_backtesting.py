@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from qtrade.backtest.costs import BacktestConfig, CostConfig, ExitConfig
 from qtrade.backtest.curves import COST_BPS, DELAYS
+from qtrade.backtest.metrics import FEW
 from qtrade.cli import app
 from qtrade.config import load_config
 from qtrade.pipeline.axes import parse_axis
@@ -187,13 +188,18 @@ def test_the_tour_prints_what_the_page_shows(tour: Program, tmp_path: Path) -> N
         assert plain(shown) in plain(tour(*words).stdout)
 
     (table,) = tmp_path.glob("runs/*/sweeps/*/variants.csv")
-    best = pd.read_csv(table).sort_values("sharpe", na_position="first").iloc[-1]
-    assert f"{best['fills']:.0f} fills, invested in {best['exposure']:.2%} of the bars" in PROSE
+    ranked = pd.read_csv(table).sort_values("sharpe", na_position="first").iloc[::-1]
+    first = ranked.iloc[0]
+    assert f"{first['fills']:.0f} fills and is invested in {first['exposure']:.2%} of the bars" in PROSE
+    assert (ranked["effective_bars"].iloc[:3] <= FEW).all()
+    assert ranked["effective_bars"].iloc[3] > FEW
+    assert f"Its Sharpe ratio of {first['sharpe']:.2f} comes without an interval" in PROSE
     (alone,) = (words for words in commands() if "step=1, threshold=0.002" in words[-1])
     folder = tmp_path / tour(*alone[1:]).stdout.splitlines()[-1]
     told = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     found = told["metrics"]
     assert f"the skew of the bars is {found['skew']:.0f}, the kurtosis is {found['kurtosis']:,.0f}, and the" in PROSE
     assert told["sharpe_bootstrap_low95"] is None
-    first, second = pd.read_parquet(folder / "equity.parquet")["net"].nlargest(2)
-    assert f"Two days of October 2008, with {first:.1%} and {second:.1%}" in PROSE
+    assert found["sharpe_low"] is None
+    one, other = pd.read_parquet(folder / "equity.parquet")["net"].nlargest(2)
+    assert f"Two days of October 2008, with {one:.1%} and {other:.1%}" in PROSE
