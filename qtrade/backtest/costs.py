@@ -84,7 +84,8 @@ class BacktestConfig(Settings):
     def _an_open_comes_before_its_close(self) -> Self:
         if self.delay == 0 and self.fill == "open":
             raise ValueError(
-                "a delay of 0 would fill at an open that is over when the decision is made; set fill to close"
+                "a delay of 0 would fill at an open that is over when the decision is made; set fill to close, "
+                "as with --fill close"
             )
         return self
 

@@ -37,6 +37,9 @@ def parse_axis(text: str) -> Axis:
     name = name.strip()
     if not (name and equals and values.strip()):
         raise UsageError(f"'{text}' does not name a parameter and its values", fix=_EXAMPLE)
+    first, colon, last = values.partition(":")
+    if colon and _is_number(first) and _is_number(last):
+        raise UsageError(f"'{text}' is a span without a step", fix=_EXAMPLE)
     found = _span(values, text) if values.count(":") == 2 else tuple(_value(one) for one in values.split(","))
     value, many = Counter(found).most_common(1)[0]
     if many > 1:
@@ -85,6 +88,10 @@ def _span(values: str, text: str) -> tuple[ParamValue, ...]:
         raise UsageError(f"'{text}' leads from {first} to {last} in {float(steps):g} steps of {step}", fix=_EXAMPLE)
     whole = all(part == part.to_integral_value() for part in (first, step))
     return tuple(int(one) if whole else float(one) for one in (first + step * k for k in range(many + 1)))
+
+
+def _is_number(text: str) -> bool:
+    return not isinstance(_value(text), str | bool)
 
 
 def _value(text: str) -> ParamValue:

@@ -89,7 +89,7 @@ def sweep_run(
     check_run(run)
     config = config or run.config
     params = combinations(axes)
-    variants = [strategy.varied(one) for one in params]
+    variants = [_variant(strategy, one) for one in params]
     venue, ledger = open_venue(run, config), ledger_of(run)
     ledger.tried(venue.market)  # one that cannot be used is met before anything is computed
     _require_memory(len(variants), len(venue.span))
@@ -141,6 +141,16 @@ def sweep_run(
     write_parquet(folder / "variants.parquet", table)
     write_json(folder / "sweep.json", told)
     return Sweep(folder, told, table)
+
+
+def _variant(strategy: LoadedStrategy, params: Mapping[str, ParamValue]) -> LoadedStrategy:
+    try:
+        return strategy.varied(params)
+    except UsageError as error:
+        told = ", ".join(f"{name}={value}" for name, value in params.items())
+        raise UsageError(
+            error.what, why=f"{error.why}; in the variant {told}".removeprefix("; "), fix=error.fix
+        ) from error
 
 
 def _require_memory(variants: int, bars: int) -> None:

@@ -77,6 +77,7 @@ def test_a_name_may_lead_into_a_nested_strategy(name: str) -> None:
         ("x=0:1:-0.1", "leads from 0 to 1 in -10 steps of -0.1"),
         ("x=1:0:0.1", "leads from 1 to 0 in -10 steps of 0.1"),
         ("x=0:1:1e-9", "leads from 0 to 1 in 1e+09 steps"),
+        ("x=1:24", "is a span without a step"),
         ("x=1,2,1", "has the value 1 more than once"),
         ("x=1,1.0", "has the value 1 more than once"),
         ("x=up,up", "has the value up more than once"),
