@@ -107,7 +107,7 @@ def sweep() -> dict[str, Any]:
                 "data.symbols=control",
                 "model=ridge",
                 "baselines=[]",
-                f"data.synthetic.bars={6_400}",
+                "data.synthetic.bars=7000",
             ],
         )
         cache = Cache(place / "cache")

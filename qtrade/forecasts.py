@@ -154,7 +154,7 @@ class Forecasts:
         """
         index, columns = bars.index, bars.close.columns
         last = self._memory.paths
-        if last is None or last.index is not index or last.columns is not columns:
+        if last is None or not (last.index.is_(index) and last.columns.is_(columns)):  # the same, or views of it
             # Seed -1 says that it is done. Whether rows repeat must not decide: they may do so in the future only.
             mean = self if (self.seed == -1).all() else self.seed_mean()
             last = self._memory.paths = mean._laid_out(index, columns)

@@ -295,10 +295,8 @@ _LENT: WeakKeyDictionary[Forecasts, Forecasts] = WeakKeyDictionary()
 def _lent_bars(bars: Bars) -> Bars:
     lent = copy(bars)
     for name in BAR_FIELDS:
-        frame = getattr(bars, name).copy(deep=False)
-        frame.index, frame.columns = bars.index, bars.close.columns  # the very same, by which paths are remembered
         # Not by `replace`: checking these bars once more takes longer than most strategies do.
-        object.__setattr__(lent, name, frame)
+        object.__setattr__(lent, name, getattr(bars, name).copy(deep=False))
     return lent
 
 

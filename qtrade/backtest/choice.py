@@ -68,7 +68,7 @@ def choose_ahead(net: Float64Array, blocks: int = 8) -> Choices | None:
         return None
     starts = np.linspace(0, bars, blocks + 1).astype(np.int64)
     cuts = [net[first:last] for first, last in pairwise(starts.tolist())]
-    sums, squares, cubes, fourths = (np.stack(one) for one in zip(*map(powers_of, cuts), strict=True))
+    sums, squares, cubes, fourths = (np.stack(one) for one in zip(*map(_powers, cuts), strict=True))
     length = np.diff(starts)[:, None]
     inside = sharpe_of_sums(sums, squares, length)[1:]
     past = sharpe_of_sums(sums.cumsum(axis=0), squares.cumsum(axis=0), length.cumsum(axis=0))[:-1]
@@ -106,7 +106,7 @@ def effective_bars(
     return found
 
 
-def powers_of(net: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
+def _powers(net: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
     """(V,) sums of the first four powers of (T, V) returns."""
     square = net * net
     return net.sum(axis=0), square.sum(axis=0), (square * net).sum(axis=0), (square * square).sum(axis=0)

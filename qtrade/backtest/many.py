@@ -7,6 +7,7 @@ faster, and tests hold it to the same numbers. `benchmarks/sweep_speed.py` measu
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from qtrade.backtest.exits import Exits
 from qtrade.backtest.planner import plan
 from qtrade.types import Bars, Float64Array, IntArray
 
+# Returns closer together than this are one return, apart from rounding.
+_SAME = 1e-13
 # Weights that are kept until they are simulated together: 64 MB.
 _AT_ONCE = 8_000_000
 
@@ -42,6 +45,10 @@ class Variants:
         (V,) mean share of equity in the market at the closes, long plus short.
     drawdown
         (V,) deepest fall of the account below an earlier peak, as a positive share of that peak.
+    mean, deviation
+        (V,) mean and standard deviation of the net returns per bar; the latter 0 where they differ by rounding alone.
+    effective_bars
+        (V,) bars that make up their variance: T over the kurtosis, and 0 where they do not vary.
     fills
         (V,) number of fills.
     ruined
@@ -54,15 +61,19 @@ class Variants:
     turnover: Float64Array
     exposure: Float64Array
     drawdown: Float64Array
+    mean: Float64Array
+    deviation: Float64Array
+    effective_bars: Float64Array
     fills: IntArray
     ruined: NDArray[np.bool_]
 
     @classmethod
     def empty(cls, bars: int, variants: int) -> Variants:
         """Make room for what is filled in later."""
-        gross, cost, turnover, exposure, drawdown = np.empty((5, variants))
+        gross, cost, turnover, exposure, drawdown, mean, deviation, effective = np.empty((8, variants))
         fills, ruined = np.zeros(variants, dtype=np.int64), np.zeros(variants, dtype=np.bool_)
-        return cls(np.empty((bars, variants), order="F"), gross, cost, turnover, exposure, drawdown, fills, ruined)
+        net = np.empty((bars, variants), order="F")
+        return cls(net, gross, cost, turnover, exposure, drawdown, mean, deviation, effective, fills, ruined)
 
 
 def simulate_many(
@@ -94,12 +105,22 @@ def simulate_many(
 
     def trade(number: int, weights: Float64Array) -> None:
         made = plan(prices, weights, levels, config, bars.periods_per_year, orders=False)
-        *summary, variants.drawdown[number] = _earned_compiled(
-            config.cash, made.value, made.paid, made.financing, made.traded, made.exposure, variants.net[:, number]
-        )
-        variants.gross[number], variants.cost[number], variants.turnover[number], variants.exposure[number] = summary
+        net = variants.net[:, number]
+        earned = _earned_compiled(config.cash, made.value, made.paid, made.financing, made.traded, made.exposure, net)
+        for column, value in zip(summary, (*earned, *_moments_compiled(net)), strict=True):
+            column[number] = value
         variants.fills[number], variants.ruined[number] = made.fills, made.ruined < len(bars)
 
+    summary = (
+        variants.gross,
+        variants.cost,
+        variants.turnover,
+        variants.exposure,
+        variants.drawdown,
+        variants.mean,
+        variants.deviation,
+        variants.effective_bars,
+    )
     # Deciding holds Python's lock, and simulating does not: side by side they would wait for one another.
     together = max(1, _AT_ONCE // bars.close.size)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -148,3 +169,24 @@ def _earned(
 
 
 _earned_compiled = numba.njit(cache=True, nogil=True)(_earned)
+
+
+def _moments(net: Float64Array) -> tuple[float, float, float]:
+    """Mean and standard deviation of (T,) returns, and the bars that make up their variance."""
+    bars = len(net)
+    mean = largest = 0.0
+    for one in net:
+        mean += one / bars
+        largest = max(largest, abs(one))
+    second = fourth = 0.0
+    for one in net:
+        square = (one - mean) ** 2
+        second += square
+        fourth += square**2
+    deviation = math.sqrt(second / max(1, bars - 1))
+    if deviation <= _SAME * (1 + largest):
+        return mean, 0.0, 0.0
+    return mean, deviation, second**2 / fourth
+
+
+_moments_compiled = numba.njit(cache=True, nogil=True)(_moments)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qtrade.backtest.choice import Choices, choose_ahead, effective_bars, powers_of
+from qtrade.backtest.choice import Choices, choose_ahead
 from qtrade.backtest.many import Variants, simulate_many
 from qtrade.backtest.metrics import FEW, Z95, metrics, sharpe_ratio
 from qtrade.backtest.statistics import backtest_overfitting, expected_best_sharpe
@@ -203,20 +203,17 @@ def _table(params: Sequence[Mapping[str, ParamValue]], made: Variants, periods: 
 
     `effective_bars` is the number of bars that make up the variance of the net returns.
     """
-    mean, deviation = made.net.mean(axis=0), made.net.std(axis=0, ddof=1)
-    still = deviation <= 1e-13 * (1 + np.abs(made.net).max(axis=0))
-    first, second, third, fourth = powers_of(made.net)
-    effective = effective_bars(first, second, third, fourth, len(made.net))
+    still = made.deviation == 0
     return pd.DataFrame(params).assign(
-        sharpe=np.where(still, np.nan, mean / np.where(still, 1.0, deviation)) * math.sqrt(periods),
+        sharpe=np.where(still, np.nan, made.mean / np.where(still, 1.0, made.deviation)) * math.sqrt(periods),
         gross_annual_return=made.gross * periods,
         cost_annual=made.cost * periods,
-        net_annual_return=mean * periods,
-        annual_volatility=deviation * math.sqrt(periods),
+        net_annual_return=made.mean * periods,
+        annual_volatility=made.deviation * math.sqrt(periods),
         max_drawdown=made.drawdown,
         turnover_per_year=made.turnover * periods,
         exposure=made.exposure,
-        effective_bars=effective,
+        effective_bars=made.effective_bars,
         fills=made.fills,
         ruined=made.ruined,
     )
