@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, chdir, contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -53,13 +54,25 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "render", lambda report: report.verdict.headline)
 
 
-@pytest.fixture
-def unevaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """End ``qtrade train`` with its last fit: measuring forecasts takes longer than making them."""
-    # Imported first, so that reports are still made of evaluations.
-    from qtrade.pipeline import evaluate, report  # noqa: F401
+@pytest.fixture(scope="session")
+def without_evaluation() -> Callable[[], AbstractContextManager[None]]:
+    """End ``qtrade train`` with its last fit for a while: measuring forecasts takes longer than making them."""
 
-    monkeypatch.setattr(evaluate, "evaluate_run", lambda run, *, progress: None)
+    @contextmanager
+    def unevaluating() -> Iterator[None]:
+        import_module("qtrade.pipeline.report")  # so that reports are still made of evaluations
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("qtrade.pipeline.evaluate.evaluate_run", lambda run, *, progress: None)
+            yield
+
+    return unevaluating
+
+
+@pytest.fixture
+def unevaluated(without_evaluation: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Do so for a whole test."""
+    with without_evaluation():
+        yield
 
 
 @pytest.fixture(scope="session")

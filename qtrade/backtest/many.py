@@ -13,10 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from qtrade.backtest.compiled import compiled
 from qtrade.backtest.costs import NOTHING_LEFT, BacktestConfig, require_bar_to_fill
 from qtrade.backtest.engine import market_prices
 from qtrade.backtest.exits import Exits
@@ -168,7 +168,7 @@ def _earned(
     return gross / bars, cost / bars, turnover / bars, held / bars, deepest
 
 
-_earned_compiled = numba.njit(cache=True, nogil=True)(_earned)
+_earned_compiled = compiled(_earned)
 
 
 def _moments(net: Float64Array) -> tuple[float, float, float]:
@@ -189,4 +189,4 @@ def _moments(net: Float64Array) -> tuple[float, float, float]:
     return mean, deviation, second**2 / fourth
 
 
-_moments_compiled = numba.njit(cache=True, nogil=True)(_moments)
+_moments_compiled = compiled(_moments)

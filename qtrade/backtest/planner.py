@@ -26,12 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrade.backtest.compiled import provide_cache
+from qtrade.backtest.compiled import compiled
 from qtrade.backtest.costs import BASIS_POINT, NOTHING_LEFT, BacktestConfig
 from qtrade.types import Float64Array, IntArray
-
-provide_cache()
-import numba  # noqa: E402 - looks for its cache when it is imported
 
 DECISION, BAND, STOP, TARGET = 1, 2, 3, 4
 """Why a fill was made; 0 is no fill."""
@@ -158,7 +155,7 @@ def _trade(wanted: float, money: float, price: float, rates: Float64Array) -> tu
     return wanted, fee
 
 
-_trade_compiled = numba.njit(cache=True)(_trade)
+_trade_compiled = compiled(_trade)
 
 
 def _plan(
@@ -296,4 +293,4 @@ def _plan(
     return size, filled_at, fees, reason, source, financing, costs, traded, value, exposure, fills, bars
 
 
-_plan_compiled = numba.njit(cache=True, nogil=True)(_plan)
+_plan_compiled = compiled(_plan)

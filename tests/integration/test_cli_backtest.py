@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import chdir
+from contextlib import AbstractContextManager, chdir
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -78,13 +78,14 @@ def metrics_of(folder: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, qtrade: Program) -> tuple[Path, CompletedProcess[str]]:
+def first(
+    tmp_path_factory: pytest.TempPathFactory,
+    qtrade: Program,
+    without_evaluation: Callable[[], AbstractContextManager[None]],
+) -> tuple[Path, CompletedProcess[str]]:
     """A folder with a linear model of two symbols and three backtests of it, and what the backtests said."""
     folder = tmp_path_factory.mktemp("backtested")
-    from qtrade.pipeline import evaluate, report  # noqa: F401  (before the patch, which is for this run alone)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "evaluate_run", lambda run, *, progress: None)
+    with without_evaluation():
         assert qtrade(folder, "fetch", *SYMBOLS).returncode == 0
         settings = [part for one in SETTINGS for part in ("--set", one)]
         assert qtrade(folder, "train", *SYMBOLS, "--start", "2015-06-01", *settings).returncode == 0

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -86,13 +87,14 @@ def told_in(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, qtrade: Program) -> Path:
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    qtrade: Program,
+    without_evaluation: Callable[[], AbstractContextManager[None]],
+) -> Path:
     """A folder with a linear model of one symbol; only to be read."""
     folder = tmp_path_factory.mktemp("trained")
-    from qtrade.pipeline import evaluate, report  # noqa: F401  (before the patch, which is for this run alone)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "evaluate_run", lambda run, *, progress: None)
+    with without_evaluation():
         assert qtrade(folder, "fetch", "^GSPC").returncode == 0
         settings = [part for one in SETTINGS for part in ("--set", one)]
         assert qtrade(folder, "train", "^GSPC", "--start", "2014-06-01", *settings).returncode == 0
