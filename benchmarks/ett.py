@@ -45,12 +45,12 @@ from qtrade.errors import DataError, QtradeError, UsageError, nearest
 from qtrade.features.marks import marks
 from qtrade.files import sha256, write_json
 from qtrade.models.base import Shape
-from qtrade.models.baselines import Ridge, RidgeConfig
+from qtrade.models.baselines import Ridge
 from qtrade.models.batches import DeviceSamples
 from qtrade.models.device import choose_device, set_threads
 from qtrade.models.informer import Informer
-from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig, fit_network, predict_network
+from qtrade.models.settings import InformerConfig, RidgeConfig, TrainConfig
+from qtrade.models.train import fit_network, predict_network
 from qtrade.progress import Silent
 from qtrade.types import Float32Array, Float64Array, IntArray
 from qtrade.windows import Samples, WindowConfig, label_offsets

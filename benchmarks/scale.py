@@ -24,9 +24,8 @@ import torch
 from qtrade.features.scaler import Scaler
 from qtrade.models.base import Shape
 from qtrade.models.device import set_threads
-from qtrade.models.neural import InformerModel, NeuralConfig
-from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig
+from qtrade.models.neural import InformerModel
+from qtrade.models.settings import InformerConfig, NeuralConfig, TrainConfig
 from qtrade.progress import Silent
 from qtrade.types import Features
 from qtrade.windows import Rows, Samples, WindowConfig

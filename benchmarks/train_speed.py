@@ -31,8 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from qtrade.models.batches import DeviceSamples
 from qtrade.models.device import set_threads
 from qtrade.models.informer import Informer
-from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig, fit_network
+from qtrade.models.settings import InformerConfig, TrainConfig
+from qtrade.models.train import fit_network
 from qtrade.progress import Silent
 from qtrade.windows import Samples, WindowConfig
 

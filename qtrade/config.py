@@ -7,21 +7,20 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import tomli_w
 from pydantic import Field, model_validator
 
 from qtrade.backtest.costs import BacktestConfig
+from qtrade.config_file import EXTENDS, merged, read_layers
 from qtrade.data.config import DataConfig
 from qtrade.errors import UsageError
 from qtrade.evaluation.config import EvaluationConfig
 from qtrade.features.build import FeatureConfig
-from qtrade.models.baselines import NoSettings, RidgeConfig
-from qtrade.models.neural import NeuralConfig
-from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig
+from qtrade.models.settings import InformerConfig, NeuralConfig, NoSettings, RidgeConfig, TrainConfig
 from qtrade.presets import PRESETS, PresetName
 from qtrade.settings import Settings, validated
 from qtrade.splits import SplitConfig
@@ -33,6 +32,8 @@ Scalar = bool | int | float | str
 
 class RunConfig(Settings):
     """Everything that decides a run."""
+
+    file_keys: ClassVar[tuple[str, ...]] = (EXTENDS,)
 
     preset: PresetName = "small"
     """Sizes and training to start from; every other setting that is given wins over it."""
@@ -72,7 +73,7 @@ class RunConfig(Settings):
     def _start_from_the_preset(cls, tree: Any) -> Any:
         if not isinstance(tree, dict) or tree.get("preset", "small") not in PRESETS:
             return tree  # whatever is wrong is told with its place
-        return _merged(PRESETS[tree.get("preset", "small")], tree)
+        return merged(PRESETS[tree.get("preset", "small")], tree)
 
     @model_validator(mode="after")
     def _stack_has_something_to_read(self) -> Self:
@@ -131,7 +132,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
     Parameters
     ----------
     path
-        TOML file; without one everything has its default.
+        TOML file, laid over those that it extends; without one everything has its default.
     overrides
         ``a.b=value`` assignments, applied after the file. A value is read as TOML, else taken as text.
     values
@@ -142,12 +143,13 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
     UsageError
         If the file cannot be read, or a key or value is wrong; an unknown key names the nearest.
     """
-    written = _read(path) if path else {}
+    layers = read_layers(path) if path else ()
+    written: dict[str, Any] = reduce(merged, (layer.tree for layer in layers), {})
     tree = deepcopy(written)
     for text in overrides:
         _assign(tree, text)
     given = _given(values)
-    tree = _merged(tree, given)
+    tree = merged(tree, given)
     chosen = given.get("data", {}).get("symbols")
     if chosen and "versions" in written.get("data", {}):
         # A run's file names versions of its own symbols; those of others than were asked for are no mistake.
@@ -158,22 +160,13 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
             why="every setting in a file wins over a preset, and the file of a run holds them all",
             fix="leave the other preset out, or take preset and its settings out of the file",
         )
-    return validated(RunConfig, tree, path, written)
+    return validated(RunConfig, tree, [(layer.path, layer.tree) for layer in layers])
 
 
 def _given(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is None, and tables in which everything is."""
     kept = {key: _given(value) if isinstance(value, dict) else value for key, value in tree.items()}
     return {key: value for key, value in kept.items() if value is not None and value != {}}
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one tree of settings over another."""
-    result = dict(base)
-    for key, value in over.items():
-        beneath = result.get(key)
-        result[key] = _merged(beneath, value) if isinstance(beneath, dict) and isinstance(value, dict) else value
-    return result
 
 
 def parse_assignment(text: str) -> tuple[str, Scalar | list[Any]]:
@@ -194,17 +187,10 @@ def parse_assignment(text: str) -> tuple[str, Scalar | list[Any]]:
     return key.strip(), parsed
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration {path}", why=error.strerror or str(error)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML", why=str(error), fix="correct that line") from error
-
-
 def _assign(tree: dict[str, Any], text: str) -> None:
     key, value = parse_assignment(text)
+    if key == EXTENDS:
+        raise UsageError(f"'{EXTENDS}' cannot be set", why="it is a key of files", fix="name the file after --config")
     *tables, last = key.split(".")
     for name in tables:
         tree = tree.setdefault(name, {})

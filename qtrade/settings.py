@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from qtrade.errors import UsageError, nearest
+from qtrade.errors import QtradeError, UsageError, nearest
 
 
 class Settings(BaseModel):
@@ -21,6 +22,9 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
     )
 
+    file_keys: ClassVar[tuple[str, ...]] = ()
+    """Further keys that a file may hold; they are gone by the time settings are made of it."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _lists_may_be_text(cls, value: object, info: ValidationInfo) -> object:
@@ -32,37 +36,101 @@ class Settings(BaseModel):
 
 
 Kind = TypeVar("Kind", bound=Settings)
+Place = tuple[int | str, ...]
 
 
-def validated(
-    kind: type[Kind], tree: dict[str, Any], path: Path | None = None, written: dict[str, Any] | None = None
-) -> Kind:
+def validated(kind: type[Kind], tree: dict[str, Any], files: Sequence[tuple[Path, Mapping[str, Any]]] = ()) -> Kind:
     """Make settings from a tree of values, turning what is wrong into a `UsageError`.
 
     Parameters
     ----------
-    path, written
-        File that values came from and what it says, so that it is blamed for those values alone.
+    files
+        Files that values came from and what each says, later ones laid over earlier: a file is blamed for a value
+        that it holds, and for no other.
     """
     try:
         return kind(**tree)
     except ValidationError as error:
-        location = error.errors(include_url=False)[0]["loc"]
-        raise _explain(kind, error, path if _at(written, location) == _at(tree, location) else None) from error
+        place = error.errors(include_url=False)[0]["loc"]
+        raise _explain(kind, error, _listed(_holders(tree, place, files))) from error
+    except UsageError as error:
+        raise _located(kind, tree, files, error) from error
 
 
-def _at(tree: Any, location: tuple[int | str, ...]) -> Any:
-    """Return the value at a place in nested tables; None where there is none."""
-    for part in location:
-        tree = tree.get(part) if isinstance(tree, dict) else None
+def _holders(tree: Mapping[str, Any], place: Place, files: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[Path]:
+    """Files that what stands at a place came from; none if a part of it came from elsewhere."""
+    found: list[Path] = []
+    for leaf, value in _leaves(_at(tree, place), place):
+        holders = [path for path, said in files if (held := _at(said, leaf)) == value and held is not _ABSENT]
+        if not holders:
+            return []
+        found.append(holders[-1])
+    return list(dict.fromkeys(found))
+
+
+def _located(
+    kind: type[Settings],
+    tree: Mapping[str, Any],
+    files: Sequence[tuple[Path, Mapping[str, Any]]],
+    error: UsageError,
+) -> UsageError:
+    """Say which values of which files brought an error about: those without which it would not be."""
+    guilty = []
+    for leaf, _ in _leaves(tree, ()):
+        holders = _holders(tree, leaf, files)
+        if holders and _complaint(kind, _without(tree, leaf)) != error.what:
+            guilty.append(f"{'.'.join(map(str, leaf))} in {holders[0]}")
+    return UsageError(f"{', '.join(guilty)}: {error.what}", why=error.why, fix=error.fix) if guilty else error
+
+
+def _complaint(kind: type[Settings], tree: Mapping[str, Any]) -> str:
+    """Say what is wrong with a tree of values."""
+    try:
+        kind(**tree)
+    except QtradeError as error:
+        return error.what
+    except ValidationError:
+        return "something else"
+    return ""
+
+
+_ABSENT = object()
+
+
+def _at(tree: Any, place: Place) -> Any:
+    """Return the value at a place in nested tables; a list is one value, wherever in it the place is."""
+    for part in place:
+        if not isinstance(tree, dict):
+            break
+        tree = tree.get(part, _ABSENT)
     return tree
 
 
-def _explain(kind: type[Settings], error: ValidationError, path: Path | None) -> UsageError:
+def _leaves(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
+    """Every value beneath a place that is not a table with something in it, with its own place."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*place, key))
+    else:
+        yield place, value
+
+
+def _without(tree: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Return a copy of nested tables that lacks the value at a place."""
+    first, *rest = place
+    kept = {key: value for key, value in tree.items() if key != first}
+    return {**kept, str(first): _without(tree[str(first)], tuple(rest))} if rest else kept
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return " and ".join(str(path) for path in paths)
+
+
+def _explain(kind: type[Settings], error: ValidationError, files: str) -> UsageError:
     """Turn the first of pydantic's complaints into one of ours."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    source = f" in {path}" if path else ""
+    source = f" in {files}" if files else ""
     if first["type"] == "extra_forbidden":
         return UsageError(
             f"unknown key '{where}'{source}", fix=nearest(str(first["loc"][-1]), _keys_beside(kind, first["loc"]))
@@ -77,6 +145,8 @@ def _explain(kind: type[Settings], error: ValidationError, path: Path | None) ->
 def _keys_beside(kind: type[Settings], location: tuple[int | str, ...]) -> list[str]:
     """Keys known in the table that a wrong key was found in."""
     fields: dict[str, FieldInfo] = kind.model_fields
+    if len(location) == 1:
+        return [*fields, *kind.file_keys]
     for part in location[:-1]:
         field = fields.get(str(part))
         tables = (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+import qtrade.notebook_html as html
 from qtrade.data.cache import Cache
 from qtrade.data.config import DataConfig
 from qtrade.data.join import RewrittenError, compare, extend, rebuild
@@ -30,6 +31,13 @@ class FetchReport:
 
     saved: tuple[Path, ...]
     failed: Mapping[str, QtradeError]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            *((str(path), "saved") for path in self.saved),
+            *((name, why.what) for name, why in self.failed.items()),
+        ]
+        return html.piece(html.table(("bars", ""), rows))
 
     def require_all(self) -> None:
         """Raise the failure if there is one: the error itself if nothing was saved, else `PartialError`."""
@@ -112,22 +120,49 @@ def _update(source: Source, symbol: str, config: DataConfig, cache: Cache, progr
     return path, note
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a source is asked for.
+
+    Attributes
+    ----------
+    first, last
+        From when (included) to when (excluded); None for all there is.
+    since
+        When the stored history will then begin, as it was asked for; None for all there is.
+    """
+
+    first: pd.Timestamp | None
+    last: pd.Timestamp | None
+    since: str | None
+
+
+def ask_for(source: Feed, stored: RawBars | None, config: DataConfig) -> Question | None:
+    """Decide what is missing of a stored history; None if nothing is."""
+    start, end = config.span
+    since = None if start is None else str(start)
+    if stored is None:
+        return Question(start, end, since)
+    known = stored.facts.get("since")
+    if known is not None and (start is None or start < pd.Timestamp(known)):
+        # A longer history ends where the stored one does, or later: nothing stored must be cut off.
+        return Question(start, None, since)
+    if not source.due(stored, end):
+        return None
+    earliest = source.earliest(config.interval)
+    first = stored.frame.index[-min(OVERLAP, len(stored.frame))]
+    return Question(first if earliest is None else max(first, earliest), end, known)
+
+
 def _prolong(
     source: Feed, symbol: str, stored: RawBars | None, config: DataConfig, cache: Cache, progress: Progress
 ) -> tuple[Path, str]:
     """Add to a stored history what its source has by now."""
-    start, end = config.span
-    first, since, last = start, None if start is None else str(start), end
-    if stored is not None:
-        known = stored.facts.get("since")
-        if known is not None and (start is None or start < pd.Timestamp(known)):
-            last = None  # a longer history ends where the stored one does, or later: nothing stored must be cut off
-        elif source.due(stored, end):
-            earliest = source.earliest(config.interval)
-            first = stored.frame.index[-min(OVERLAP, len(stored.frame))]
-            first, since = first if earliest is None else max(first, earliest), known
-        else:
-            return _unchanged(stored, config, cache, "up to date")
+    question = ask_for(source, stored, config)
+    if question is None:
+        assert stored is not None, "where nothing is stored, something is missing"
+        return _unchanged(stored, config, cache, "up to date")
+    first, last, since = question.first, question.last, question.since
 
     def ask(start: pd.Timestamp | None, end: pd.Timestamp | None) -> RawBars:
         bars = source.fetch(symbol, interval=config.interval, start=start, end=end)

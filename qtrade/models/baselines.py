@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from pydantic import Field
 from safetensors.numpy import load_file, save_file
 
 from qtrade.errors import DataError
 from qtrade.files import atomic_path
 from qtrade.models.base import History, Shape, make_header, read_header
+from qtrade.models.settings import NoSettings, RidgeConfig
 from qtrade.progress import Progress
 from qtrade.settings import Settings
 from qtrade.types import Float64Array
 from qtrade.windows import Rows, Samples, label_offsets
-
-
-class NoSettings(Settings):
-    """A model without settings."""
 
 
 class Naive:
@@ -81,13 +77,6 @@ class Drift:
         model = cls(shape, NoSettings(**settings))
         model.mean = load_file(path)["mean"]
         return model
-
-
-class RidgeConfig(Settings):
-    """Settings of the linear model."""
-
-    penalties: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(1e2, 1e3, 1e4, 1e5, 1e6), min_length=1)
-    """Candidates for the L2 penalty, none negative; validation chooses. 0 is least squares."""
 
 
 class Ridge:

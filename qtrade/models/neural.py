@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -17,25 +16,15 @@ from qtrade.models.base import History, Shape, make_header, read_header
 from qtrade.models.batches import DeviceSamples
 from qtrade.models.device import choose_device
 from qtrade.models.informer import Informer
-from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig, attention_maps, fit_network, predict_network
+from qtrade.models.settings import NeuralConfig
+from qtrade.models.train import attention_maps, fit_network, predict_network
 from qtrade.progress import Progress
-from qtrade.settings import Settings
 from qtrade.types import Float32Array, Float64Array
 from qtrade.windows import Rows, Samples
 
 
-class NeuralConfig(Settings):
-    """A network and how it is fitted."""
-
-    network: InformerConfig = InformerConfig()
-    train: TrainConfig = TrainConfig()
-    key_seed: int = Field(default=2021, ge=0)
-    """Seed of the keys that ProbSparse attention samples at prediction, so that asking twice gives one answer."""
-
-
 class InformerModel:
-    """Informer behind the interface that every model shares."""
+    """The Informer (Zhou et al. 2021): a network that predicts the whole path in one pass."""
 
     name: ClassVar[str] = "informer"
 

@@ -1,4 +1,7 @@
-"""Size and switches of the Informer."""
+"""Settings of the models: size and switches of the Informer, how it is fitted, and those of the linear model.
+
+Nothing here needs PyTorch, so that a configuration is read, explained and checked without loading it.
+"""
 
 from __future__ import annotations
 
@@ -51,3 +54,54 @@ class InformerConfig(Settings):
         if self.d_model % 2:
             raise ValueError(f"d_model {self.d_model} is odd: the position code needs pairs of columns")
         return self
+
+
+class TrainConfig(Settings):
+    """How a network is fitted."""
+
+    epochs: int = Field(default=6, ge=1)
+    """Passes over the fitting windows at most."""
+    batch_size: int = Field(default=64, ge=1)
+    """Windows per optimiser step."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Step size of the first epoch."""
+    schedule: Literal["type1", "type2", "cosine", "constant"] = "cosine"
+    """Step size over the epochs: `type1` halves it after each but the first, as the authors' code does; `type2` sets
+    the authors' fixed steps, whatever learning_rate is; `cosine` lets it fall to zero."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """Decoupled weight decay of AdamW."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest gradient norm; a longer gradient is scaled down to it."""
+    patience: int = Field(default=2, ge=1)
+    """Epochs without a better validation loss after which training stops."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """`auto` takes a CUDA GPU, else Apple's, else the CPU."""
+    mixed_precision: bool = True
+    """Multiply matrices in bfloat16 where the hardware is made for it: on CUDA cards, and on CPUs with matrix units."""
+    cuda_graphs: bool = False
+    """On CUDA, record one step and replay it, which spares small networks the launching of every operation anew."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads per fit. One is fastest for small networks, as folds are fitted side by side; raise it for large."""
+    workers: int = Field(default=0, ge=0)
+    """Folds fitted side by side. 0 takes as many as there are cores for their threads, and one on a GPU, where several
+    pay once one network leaves the card idle. Changes no result."""
+
+
+class NeuralConfig(Settings):
+    """A network and how it is fitted."""
+
+    network: InformerConfig = InformerConfig()
+    train: TrainConfig = TrainConfig()
+    key_seed: int = Field(default=2021, ge=0)
+    """Seed of the keys that ProbSparse attention samples at prediction, so that asking twice gives one answer."""
+
+
+class RidgeConfig(Settings):
+    """Settings of the linear model."""
+
+    penalties: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(1e2, 1e3, 1e4, 1e5, 1e6), min_length=1)
+    """Candidates for the L2 penalty, none negative; validation chooses. 0 is least squares."""
+
+
+class NoSettings(Settings):
+    """A model without settings."""

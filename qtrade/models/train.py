@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,41 +14,10 @@ from qtrade.models.base import Epoch, History, TrainingError
 from qtrade.models.batches import Batch, DeviceSamples
 from qtrade.models.device import fast_products, half_precision, keep_freed_memory
 from qtrade.models.informer import Informer
+from qtrade.models.settings import TrainConfig
 from qtrade.progress import Progress
-from qtrade.settings import Settings
 from qtrade.types import Float32Array
 from qtrade.windows import Rows
-
-
-class TrainConfig(Settings):
-    """How a network is fitted."""
-
-    epochs: int = Field(default=6, ge=1)
-    """Passes over the fitting windows at most."""
-    batch_size: int = Field(default=64, ge=1)
-    """Windows per optimiser step."""
-    learning_rate: float = Field(default=1e-4, gt=0)
-    """Step size of the first epoch."""
-    schedule: Literal["type1", "type2", "cosine", "constant"] = "cosine"
-    """Step size over the epochs: `type1` halves it after each but the first, as the authors' code does; `type2` sets
-    the authors' fixed steps, whatever learning_rate is; `cosine` lets it fall to zero."""
-    weight_decay: float = Field(default=1e-2, ge=0)
-    """Decoupled weight decay of AdamW."""
-    clip_norm: float = Field(default=1.0, gt=0)
-    """Largest gradient norm; a longer gradient is scaled down to it."""
-    patience: int = Field(default=2, ge=1)
-    """Epochs without a better validation loss after which training stops."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """`auto` takes a CUDA GPU, else Apple's, else the CPU."""
-    mixed_precision: bool = True
-    """Multiply matrices in bfloat16 where the hardware is made for it: on CUDA cards, and on CPUs with matrix units."""
-    cuda_graphs: bool = False
-    """On CUDA, record one step and replay it, which spares small networks the launching of every operation anew."""
-    threads: int = Field(default=1, ge=1)
-    """CPU threads per fit. One is fastest for small networks, as folds are fitted side by side; raise it for large."""
-    workers: int = Field(default=0, ge=0)
-    """Folds fitted side by side. 0 takes as many as there are cores for their threads, and one on a GPU, where several
-    pay once one network leaves the card idle. Changes no result."""
 
 
 def fit_network(

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from qtrade.config import RunConfig
 from qtrade.errors import DataError, IntegrityError
 from qtrade.features.scaler import Scaler
-from qtrade.models import MODELS
 from qtrade.models.base import History, Model, Shape
+from qtrade.models.catalogue import MODELS
 from qtrade.pipeline.market import Market, scaled
 from qtrade.progress import Progress
 from qtrade.runs import Run, fold_is_complete
 from qtrade.types import Float64Array, Fold
-from qtrade.windows import Rows, every_symbol
+from qtrade.windows import Rows, Samples, every_symbol
 
 ROUNDING = 1e-3
 """Share of the largest value within which numbers of a network are the same: sums of single precision over other
@@ -65,6 +65,19 @@ def fit_fold(
     TrainingError
         As the model does.
     """
+    begun, known = begin_fold(market, config, fold, name)
+    history = begun.model.fit(known, known.rows(fold.fit), known.rows(fold.valid), seed=seed, progress=progress)
+    return begun, history
+
+
+def begin_fold(market: Market, config: RunConfig, fold: Fold, name: str) -> tuple[Fitted, Samples]:
+    """Return a model that is still to be fitted on a fold, and what it may learn from: nothing after the as-of bar.
+
+    Raises
+    ------
+    IntegrityError
+        If the scaler saw a bar after the last fit origin.
+    """
     target = market.target_of(name)
     rows = scaler_rows(fold, config.window.seq_len)
     scaler = Scaler.fit(market.features, target.past, rows, centred=target.centred)
@@ -74,9 +87,7 @@ def fit_fold(
     columns = len(market.features.names)
     outputs = columns if name == "informer" and config.features.mode == "M" else 1
     shape = Shape(columns, market.marks.shape[1], config.window, outputs)
-    model = MODELS[name](shape, config.settings_of(name))
-    history = model.fit(known, known.rows(fold.fit), known.rows(fold.valid), seed=seed, progress=progress)
-    return Fitted(name, scaler, model), history
+    return Fitted(name, scaler, MODELS[name](shape, config.settings_of(name))), known
 
 
 def load_fitted(run: Run, config: RunConfig, market: Market, name: str, fold: int, replicate: int) -> Fitted:

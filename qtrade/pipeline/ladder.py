@@ -20,7 +20,8 @@ from qtrade.evaluation.optimism import Optimism, Predictions, RungName, measure
 from qtrade.features.scaler import Scaler
 from qtrade.features.targets import Target
 from qtrade.models.base import Shape
-from qtrade.models.baselines import Ridge, RidgeConfig
+from qtrade.models.baselines import Ridge
+from qtrade.models.settings import RidgeConfig
 from qtrade.pipeline.market import Market, scaled
 from qtrade.progress import Progress, Silent
 from qtrade.types import Float64Array, Fold, IntArray

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import qtrade.notebook_html as html
 from qtrade.backtest.choice import Choices, choose_ahead
 from qtrade.backtest.many import Variants, simulate_many
 from qtrade.backtest.metrics import FEW, Z95, metrics, sharpe_ratio
@@ -62,6 +63,32 @@ class Sweep:
     told: Mapping[str, Any]
     table: pd.DataFrame
 
+    def __repr__(self) -> str:
+        return f"Sweep({self.told['variants']:,} variants of {self.told['strategy']}, best {self.told['best']['spec']})"
+
+    def _repr_html_(self) -> str:
+        best, luck, ahead = self.told["best"], self.told["luck"], self.told["walk_forward"]
+        interval = f"{html.ratio(best['sharpe_low'])} to {html.ratio(best['sharpe_high'])}"
+        return html.piece(
+            html.heading(f"{self.told['variants']:,} variants of {self.told['strategy']}"),
+            html.facts(
+                {
+                    "best variant": best["spec"],
+                    "its Sharpe ratio": html.ratio(best["sharpe"]),
+                    "95% interval, which does not know that it is the best": interval,
+                    "Sharpe ratio of the luckiest of all trials so far, were they useless": html.ratio(
+                        luck["expected_best_sharpe"]
+                    ),
+                    "probability of skill after all trials (DSR)": html.ratio(luck["dsr_probability"]),
+                    "probability of backtest overfitting (PBO)": html.ratio(self.told["pbo_share"]),
+                    "Sharpe ratio of choosing by the past, block by block": html.ratio(ahead and ahead["sharpe"]),
+                    "median Sharpe ratio of the variants": html.ratio(self.told["median_sharpe"]),
+                    "Sharpe ratio of buy and hold": html.ratio(self.told["buy_and_hold"]["sharpe"]),
+                }
+            ),
+            html.paragraph(f"Every variant is in {self.folder / 'variants.csv'}, the picture in sweep.html beside it."),
+        )
+
 
 def sweep_run(
     run: Run, strategy: LoadedStrategy, axes: Sequence[Axis], *, progress: Progress, config: RunConfig | None = None
@@ -89,10 +116,10 @@ def sweep_run(
     check_run(run)
     config = config or run.config
     params = combinations(axes)
-    variants = [_variant(strategy, one) for one in params]
+    variants = [vary(strategy, one) for one in params]
     venue, ledger = open_venue(run, config), ledger_of(run)
     ledger.tried(venue.market)  # one that cannot be used is met before anything is computed
-    _require_memory(len(variants), len(venue.span))
+    require_memory(len(variants), len(venue.span))
     with venue.unaltered(strategy.name):
         made, digests = trade_variants(variants, venue, progress)
     periods = venue.span.periods_per_year
@@ -134,7 +161,7 @@ def sweep_run(
         "pbo_blocks": _PBO_BLOCKS,
         "walk_forward": _walk_forward(choices, variants, params, venue) if choices else None,
     }
-    folder = run.folder / "sweeps" / _name(strategy, axes, venue)
+    folder = folder_of(run, strategy, axes, venue)
     # Drawing takes longest, and comes first: where it is interrupted there is no half of a sweep.
     write_sweep(folder / "sweep.html", told, table)
     write_text(folder / "variants.csv", table.to_csv(index=False))
@@ -143,7 +170,8 @@ def sweep_run(
     return Sweep(folder, told, table)
 
 
-def _variant(strategy: LoadedStrategy, params: Mapping[str, ParamValue]) -> LoadedStrategy:
+def vary(strategy: LoadedStrategy, params: Mapping[str, ParamValue]) -> LoadedStrategy:
+    """Return one variant; a `UsageError` says which it is that cannot be made."""
     try:
         return strategy.varied(params)
     except UsageError as error:
@@ -153,7 +181,8 @@ def _variant(strategy: LoadedStrategy, params: Mapping[str, ParamValue]) -> Load
         ) from error
 
 
-def _require_memory(variants: int, bars: int) -> None:
+def require_memory(variants: int, bars: int) -> None:
+    """Raise `UsageError` if the returns of so many variants are too many to be kept at once."""
     if variants * bars > MOST_RETURNS:
         raise UsageError(
             f"{variants:,} variants on {bars:,} bars are too many at once",
@@ -336,7 +365,8 @@ def _trials(
     ]
 
 
-def _name(strategy: LoadedStrategy, axes: Sequence[Axis], venue: Venue) -> str:
-    """Name the folder of a sweep: strategy, what varies, and account tell it apart."""
+def folder_of(run: Run, strategy: LoadedStrategy, axes: Sequence[Axis], venue: Venue) -> Path:
+    """Return the folder of a sweep: strategy, what varies, and account tell it apart."""
     described = {**identity(strategy, venue.account), "axes": [[axis.name, list(axis.values)] for axis in axes]}
-    return f"{strategy.name}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
+    return run.folder / "sweeps" / f"{strategy.name}-{digest}"

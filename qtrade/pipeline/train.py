@@ -19,6 +19,7 @@ from qtrade.files import write_parquet
 from qtrade.forecasts import Forecasts
 from qtrade.models.device import choose_device, torch_version
 from qtrade.pipeline.fitting import fit_fold
+from qtrade.pipeline.lock import being_trained
 from qtrade.pipeline.market import Market, folds_of, prepare
 from qtrade.pipeline.parallel import count_workers, run_jobs
 from qtrade.progress import Progress
@@ -42,18 +43,27 @@ def train_run(config: RunConfig, *, runs: Path, cache: Cache, progress: Progress
     """
     market = prepare(config, cache, progress)
     folds = folds_of(market, config)
-    facts = {
+    run = start_run(runs, config, market.bars, facts_of(config, market), _describe(config, market, folds))
+    with being_trained(run):
+        for model in models_of(config):
+            _train_model(model, config, market, folds, run, progress)
+    return run
+
+
+def facts_of(config: RunConfig, market: Market) -> dict[str, str]:
+    """Say what forecasts follow from beside the configuration; it enters the hash."""
+    return {
         "data": market.data_hash,
         "device": choose_device(config.train.device).type,
         "qtrade": __version__,
         "torch": torch_version(),
         **market.files,
     }
-    run = start_run(runs, config, market.bars, facts, _describe(config, market, folds))
-    models = dict.fromkeys((config.model, "naive", *config.baselines))
-    for model in models:
-        _train_model(model, config, market, folds, run, progress)
-    return run
+
+
+def models_of(config: RunConfig) -> tuple[str, ...]:
+    """Every model that is fitted: the one that is traded, the random walk, and the baselines."""
+    return tuple(dict.fromkeys((config.model, "naive", *config.baselines)))
 
 
 def fold_seed(seed: int, fold: int, replicate: int) -> int:
@@ -76,14 +86,12 @@ def _train_model(
     if len(missing) < len(fits):
         progress.message(f"{model}: {len(fits) - len(missing)} of {len(fits)} fits are complete and kept")
     progress.start(f"train {model}", len(missing) * epochs)
-    work = epochs * len(market.bars.symbols) * sum(len(fit.fold.fit) for fit in missing)
-    on_cpu = choose_device(config.train.device).type == "cpu"
-    alone = not neural or (on_cpu and work < _WORTH_A_PROCESS) or (not on_cpu and config.train.workers == 0)
+    windows = len(market.bars.symbols) * sum(len(fit.fold.fit) for fit in missing)
     run_jobs(
         _train_fold,
         (config, market),
         missing,
-        workers=1 if alone else count_workers(config.train.workers, config.train.threads),
+        workers=count_processes(config, model, windows),
         threads=config.train.threads,
         progress=progress,
     )
@@ -91,6 +99,15 @@ def _train_model(
     for name in ("residuals.parquet", "forecasts.parquet"):
         parts = [pd.read_parquet(fit.folder / name) for fit in fits]
         write_parquet(target / name, pd.concat(parts, ignore_index=True))
+
+
+def count_processes(config: RunConfig, model: str, windows: int) -> int:
+    """Return how many processes fit a model side by side, where its fits have so many fitting windows together."""
+    on_cpu = choose_device(config.train.device).type == "cpu"
+    small = on_cpu and config.train.epochs * windows < _WORTH_A_PROCESS
+    if model != "informer" or small or (not on_cpu and config.train.workers == 0):
+        return 1
+    return count_workers(config.train.workers, config.train.threads)
 
 
 @dataclass(frozen=True)

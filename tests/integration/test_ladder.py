@@ -15,7 +15,8 @@ from qtrade.errors import IntegrityError
 from qtrade.evaluation.optimism import WATERMARK, Predictions, measure
 from qtrade.features.scaler import Scaler
 from qtrade.models.base import Shape
-from qtrade.models.baselines import Ridge, RidgeConfig
+from qtrade.models.baselines import Ridge
+from qtrade.models.settings import RidgeConfig
 from qtrade.pipeline import ladder
 from qtrade.pipeline.ladder import check_two_sided, climb, predict
 from qtrade.pipeline.market import Market, prepare, scaled

@@ -19,9 +19,8 @@ from qtrade.calendars import ALWAYS, future_positions
 from qtrade.features.marks import marks
 from qtrade.features.scaler import Scaler
 from qtrade.models.base import Shape
-from qtrade.models.neural import InformerModel, NeuralConfig
-from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig
+from qtrade.models.neural import InformerModel
+from qtrade.models.settings import InformerConfig, NeuralConfig, TrainConfig
 from qtrade.progress import Silent
 from qtrade.splits import SplitConfig, walk_forward
 from qtrade.types import Features, Float64Array

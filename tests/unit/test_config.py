@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +158,11 @@ def test_levels_and_a_delay_do_not_go_together() -> None:
 def test_a_stack_deeper_than_the_past_is_refused_before_anything_is_trained() -> None:
     with pytest.raises(UsageError, match=r"do not go together: window\.seq_len 3 is too short for 3 encoders"):
         load_config(None, ["informer.stack=[3,2,1]", "window.seq_len=3", "window.label_len=1"])
+
+
+@pytest.mark.parametrize("module", ["qtrade.config", "qtrade.cli", "qtrade.runs"])
+def test_what_takes_seconds_to_import_is_not_needed_to_read_a_configuration(module: str) -> None:
+    slow = ("torch", "vectorbt", "matplotlib", "numba", "scipy", "sklearn", "statsmodels", "arch", "yfinance")
+    code = f"import sys, {module}; print([name for name in {slow!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -10,9 +10,8 @@ import torch
 
 from qtrade.models.base import Shape
 from qtrade.models.device import choose_device
-from qtrade.models.neural import InformerModel, NeuralConfig
-from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig
+from qtrade.models.neural import InformerModel
+from qtrade.models.settings import InformerConfig, NeuralConfig, TrainConfig
 from qtrade.progress import Silent
 from qtrade.types import Float64Array
 from qtrade.windows import Samples, WindowConfig

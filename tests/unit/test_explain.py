@@ -19,7 +19,8 @@ from qtrade.features.scaler import Scaler
 from qtrade.files import sha256, write_parquet
 from qtrade.forecasts import Forecasts
 from qtrade.models.base import History, Shape
-from qtrade.models.baselines import Naive, NoSettings
+from qtrade.models.baselines import Naive
+from qtrade.models.settings import NoSettings
 from qtrade.pipeline.backtest import backtest_run
 from qtrade.pipeline.episode import charges, episode_of, fill_of
 from qtrade.pipeline.explain import explain_trade

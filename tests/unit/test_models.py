@@ -13,14 +13,15 @@ import torch
 from pydantic import ValidationError
 
 from qtrade.errors import DataError, UsageError
-from qtrade.models import MODELS
+from qtrade.models import MODEL_TEXTS
 from qtrade.models.base import History, Model, Shape, TrainingError
-from qtrade.models.baselines import NoSettings, Ridge, RidgeConfig
+from qtrade.models.baselines import Ridge
 from qtrade.models.batches import DeviceSamples
+from qtrade.models.catalogue import MODELS
 from qtrade.models.device import choose_device
-from qtrade.models.neural import InformerModel, NeuralConfig
-from qtrade.models.settings import InformerConfig
-from qtrade.models.train import TrainConfig, learning_rate, predict_network
+from qtrade.models.neural import InformerModel
+from qtrade.models.settings import InformerConfig, NeuralConfig, NoSettings, RidgeConfig, TrainConfig
+from qtrade.models.train import learning_rate, predict_network
 from qtrade.progress import Silent
 from qtrade.types import Float64Array
 from qtrade.windows import Rows, Samples, WindowConfig
@@ -308,3 +309,9 @@ def test_attention_of_every_encoder_layer_is_named_and_sums_to_one() -> None:
     assert [weights.shape[-1] for *_, weights in layers] == [seq_len, -(-seq_len // 2), seq_len // 2]
     for *_, weights in layers:
         np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_what_is_said_of_a_model_opens_its_class() -> None:
+    # Said once more where PyTorch is not needed, so that `qtrade models` need not load it.
+    assert {name: (kind.__doc__ or "").partition("\n")[0] for name, kind in MODELS.items()} == MODEL_TEXTS
+    assert {name: kind.name for name, kind in MODELS.items()} == {name: name for name in MODELS}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from contextlib import chdir
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +16,7 @@ import pytest
 
 from qtrade import workspace
 from qtrade.config import RunConfig, load_config
+from qtrade.config_reference import Key, find
 from qtrade.errors import UsageError
 from qtrade.forecasts import Forecasts
 from qtrade.strategy import decide, load_strategy, strategy_folders, strategy_parameters
@@ -38,6 +43,18 @@ def settings_in(tree: dict[str, object], values: object, above: str = "") -> lis
         elif values[name] != value:
             found.append(f"{above}{name}")
     return found
+
+
+def names_in(tree: dict[str, Any], above: str = "") -> list[str]:
+    """Full names of the values in nested tables."""
+    found = []
+    for name, value in tree.items():
+        found += names_in(value, f"{above}{name}.") if isinstance(value, dict) else [f"{above}{name}"]
+    return found
+
+
+def value_at(tree: Any, name: str) -> Any:
+    return reduce(lambda table, part: table[part], name.split("."), tree)
 
 
 def make_market() -> tuple[Bars, Forecasts]:
@@ -122,15 +139,40 @@ def test_the_configuration_is_accepted_and_its_strategies_load_and_decide(tmp_pa
     assert changed == ["name", "backtest.costs.borrow_bps"]
 
 
-def test_settings_that_are_commented_out_are_settings(tmp_path: Path) -> None:
+def test_what_is_commented_out_is_the_default(tmp_path: Path) -> None:
     (path, _) = write_workspace(tmp_path)
+    as_written = load_config(path)
     lines = path.read_text(encoding="utf-8").splitlines()
-    opened = [line[2:] if line.startswith(("# [", "# band", "# target", "# stop")) else line for line in lines]
-    assert opened != lines
+    shown = [number for number, line in enumerate(lines) if re.match(r"#\S", line)]
+    opened = [line[1:] if number in shown else line for number, line in enumerate(lines)]
     path.write_text("\n".join(opened), encoding="utf-8")
-    config = load_config(path).backtest
-    assert config.band is not None
-    assert config.exits.any
+    assert load_config(path) == as_written
+    # Each of them is a key on its own: spelled wrong, or with another value, it would be noticed.
+    tree, before = (tomllib.loads("\n".join(text)) for text in (opened, lines))
+    keys = [name for name in names_in(tree) if name not in names_in(before)]
+    assert len(keys) == len([number for number in shown if "=" in lines[number]]) > 20
+    for name in keys:
+        key = find(name)
+        assert isinstance(key, Key)
+        assert tomllib.loads(f"x = {key.default}")["x"] == value_at(tree, name)
+
+
+def test_what_the_comments_offer_can_be_set(tmp_path: Path) -> None:
+    (path, _) = write_workspace(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    offered = re.findall(r"(?:# |and )(\w+ = \S+)(?= and| would| lays)", text)
+    assert [one.partition(" ")[0] for one in offered] == [
+        *("extends", "start", "end", "module", "band", "stop_quantile"),
+    ]
+    base = tmp_path / "base.toml"
+    base.write_text("seed = 3\n", encoding="utf-8")
+    path.write_text(f"{offered[0]}\n{text}", encoding="utf-8")
+    tables = ("data", "data", "features", "backtest", "backtest.exits")
+    sets = [f"{table}.{one}" for table, one in zip(tables, offered[1:], strict=True)]
+    config = load_config(path, sets)
+    assert (config.seed, config.backtest.band, config.backtest.exits.stop_quantile) == (3, 0.02, 0.1)
+    assert (str(config.data.start), str(config.data.end)) == ("2005-01-01", "2020-01-01")
+    assert config.features.module == "my/features.py"
 
 
 def test_the_example_strategy_is_explained_and_acts(tmp_path: Path) -> None:
