@@ -218,8 +218,8 @@ PICTURES = (
     Picture(
         "trading",
         (
-            Piece("control", "one rule for ever", figure("trading")),
-            Piece("rw", "a random walk", figure("trading")),
+            Piece("control", "one rule for ever", figure("equity")),
+            Piece("rw", "a random walk", figure("equity")),
         ),
     ),
 )
@@ -240,8 +240,8 @@ def composed(picture: Picture, pages: Mapping[str, str]) -> str:
     )
 
 
-def photographed(page: str, browser: str, folder: Path) -> Image.Image:
-    """Let the browser draw a page, and cut off what is empty."""
+def photographed(page: str, browser: str, folder: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Image:
+    """Let the browser draw a page in a window of so many pixels, and cut off what is empty."""
     source, target = folder / "page.html", folder / "page.png"
     source.write_text(page, encoding="utf-8")
     target.unlink(missing_ok=True)
@@ -249,7 +249,7 @@ def photographed(page: str, browser: str, folder: Path) -> Image.Image:
         browser,
         *FLAGS,
         f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={WIDTH},{HEIGHT}",
+        f"--window-size={size[0]},{size[1]}",
         f"--screenshot={target}",
         source.as_uri(),
     ]
@@ -262,18 +262,27 @@ def photographed(page: str, browser: str, folder: Path) -> Image.Image:
     box = ImageChops.difference(image, empty).getbbox()
     assert box is not None, "there is something on the page"
     edge = 14
-    bounds = (max(0, box[0] - edge), max(0, box[1] - edge), min(WIDTH, box[2] + edge), min(HEIGHT, box[3] + edge))
+    bounds = (max(0, box[0] - edge), max(0, box[1] - edge), min(size[0], box[2] + edge), min(size[1], box[3] + edge))
     return image.crop(bounds)
 
 
-def packed(image: Image.Image) -> bytes:
-    """Write as PNG with as many colours as fit into `MOST_BYTES`."""
+def packed(image: Image.Image, most_bytes: int = MOST_BYTES) -> bytes:
+    """Write as PNG with as many colours as fit into so many bytes."""
     for colours in COLOURS:
         buffer = io.BytesIO()
         image.quantize(colours).save(buffer, format="PNG", optimize=True)
-        if buffer.tell() <= MOST_BYTES:
+        if buffer.tell() <= most_bytes:
             return buffer.getvalue()
-    raise RuntimeError(f"a picture of {image.width} x {image.height} does not fit into {MOST_BYTES} bytes")
+    raise RuntimeError(f"a picture of {image.width} x {image.height} does not fit into {most_bytes} bytes")
+
+
+def browser_at(asked: str | None) -> str | None:
+    """Find the browser that draws: the one asked for, or one with a usual name. Says so if there is none."""
+    browser = shutil.which(asked) if asked else next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        named = f"there is no program '{asked}'" if asked else "no Chromium was found"
+        print(f"{named}; install one (apt-get install chromium) or give its path with --chromium", file=sys.stderr)
+    return browser
 
 
 def main() -> int:
@@ -283,12 +292,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/caveat"))
     parser.add_argument("--picture", action="append", choices=[one.name for one in PICTURES], help="repeatable")
     options = parser.parse_args()
-    browser = (
-        shutil.which(options.chromium) if options.chromium else next(filter(None, map(shutil.which, BROWSERS)), None)
-    )
+    browser = browser_at(options.chromium)
     if browser is None:
-        named = f"there is no program '{options.chromium}'" if options.chromium else "no Chromium was found"
-        print(f"{named}; install one (apt-get install chromium) or give its path with --chromium", file=sys.stderr)
         return 2
     started = time.perf_counter()
     wanted = [one for one in PICTURES if options.picture is None or one.name in options.picture]

@@ -20,7 +20,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class _Leg:
+class Leg:
     """A fill, or the part of one that belongs to one position: a fill that turns a position over has two."""
 
     trade: int
@@ -89,7 +89,7 @@ def episode_of(bars: Bars, account: BacktestConfig, result: BacktestResult, trad
         Row of ``result.trades``.
     """
     symbol = str(result.trades["symbol"].iloc[trade])
-    every = list(_legs(result.trades, symbol))
+    every = list(legs_of(result.trades, symbol))
     chosen = [leg for leg in every if leg.trade == trade][-1].position
     legs = [leg for leg in every if leg.position == chosen]
     first, final = legs[0], legs[-1]
@@ -173,11 +173,11 @@ def _added(units: float, size: float) -> float:
     return 0.0 if abs(after) <= _ROUNDING * max(abs(units), abs(size)) else after
 
 
-def _legs(trades: pd.DataFrame, symbol: str) -> Iterator[_Leg]:
+def legs_of(trades: pd.DataFrame, symbol: str) -> Iterator[Leg]:
     """Walk through the fills of a symbol, numbering its positions."""
     units, position = 0.0, -1
-    for trade in np.flatnonzero(trades["symbol"] == symbol).tolist():
-        row = trades.iloc[trade]
+    own = trades["symbol"] == symbol
+    for trade, row in zip(np.flatnonzero(own).tolist(), trades[own].to_dict("records"), strict=True):
         size = float(row["size"])
         after = _added(units, size)
         turned = units * after < 0
@@ -185,7 +185,7 @@ def _legs(trades: pd.DataFrame, symbol: str) -> Iterator[_Leg]:
             position += units == 0
             share = abs(part / size)
             slippage = float(row["slippage"]) * share
-            yield _Leg(
+            yield Leg(
                 trade=trade,
                 position=position,
                 bar=row["bar"],

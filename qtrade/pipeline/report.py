@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,21 @@ from qtrade.config import RunConfig
 from qtrade.errors import DataError
 from qtrade.evaluation.result import Evaluation
 from qtrade.files import read_parquet, write_json
+from qtrade.forecasts import Forecasts
 from qtrade.ledger import Market
 from qtrade.pipeline.backtest import luck_of
 from qtrade.pipeline.evaluate import evaluate_run
 from qtrade.pipeline.measures import seed_mean_with_actual
+from qtrade.pipeline.positions import read_positions
+from qtrade.pipeline.replay import backtest_name
 from qtrade.pipeline.told import read_told
 from qtrade.pipeline.venue import tried_on
 from qtrade.progress import Progress
 from qtrade.report.account import costs_assumed
 from qtrade.report.backtests import StrategyReport, check_told
+from qtrade.report.markdown import render_markdown
 from qtrade.report.page import ReportInput, write_report
+from qtrade.report.text import several
 from qtrade.runs import Run, read_history
 
 
@@ -47,52 +53,84 @@ def report_run(
     IntegrityError
         If something in the run used the future; the report then says so and nothing else.
     """
-    evaluation = evaluation or evaluate_run(run, progress=progress)
-    config = config or run.config
-    bars = run.bars
-    manifest = run.manifest
-    forecasts, actual = seed_mean_with_actual(*run.forecasts(config.model))
-    skills, conclusion = evaluation.skill, evaluation.verdict
-    read, damaged = _read(run)
-    backtests, comparison = [_strategy_report(run, *one) for one in read], _compared(run, read)
+    told = _gathered(run, evaluation or evaluate_run(run, progress=progress), config or run.config)
     path = run.folder / "report.html"
-    write_report(
-        ReportInput(
-            title=f"{', '.join(bars.symbols)} · {config.model}",
-            run_name=run.name,
-            generated=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            source=config.data.source,
-            bars=bars,
-            data_hash=manifest["facts"]["data"],
-            model=config.model,
-            verdict=conclusion,
-            evaluation=evaluation,
-            skill=skills,
-            forecasts=forecasts,
-            actual=actual,
-            delay=config.split.delay,
-            costs=costs_assumed(config.backtest),
-            backtests=tuple(backtests),
-            comparison=comparison,
-            folds=_fold_table(run),
-            config_toml=config.to_toml(),
-            commands=_commands(run, config),
-            notes=(*manifest["notes"], *damaged),
-        ),
-        path,
-    )
+    write_report(told, path)
     write_json(
         run.folder / "metrics.json",
         {
-            "verdict": conclusion.to_dict(),
-            "gates": [gate.to_dict() for gate in evaluation.gates],
-            "skill": {model: [one.to_dict() for one in values] for model, values in skills.items()},
-            "backtests": [{"name": one.name, "params": dict(one.params), **dict(one.metrics)} for one in backtests],
-            "buy_and_hold": dict(backtests[0].benchmark_metrics) if backtests else None,
-            "comparison": comparison,
+            "verdict": told.verdict.to_dict(),
+            "gates": [gate.to_dict() for gate in told.evaluation.gates],
+            "skill": {model: [one.to_dict() for one in values] for model, values in told.skill.items()},
+            "backtests": [
+                {"name": one.name, "params": dict(one.params), **dict(one.metrics)} for one in told.backtests
+            ],
+            "buy_and_hold": dict(told.backtests[0].benchmark_metrics) if told.backtests else None,
+            "comparison": told.comparison,
         },
     )
     return path
+
+
+def markdown_of(run: Run, *, progress: Progress) -> str:
+    """Return the report of a trained run in short, as Markdown.
+
+    Raises
+    ------
+    IntegrityError
+        If something in the run used the future.
+    """
+    return render_markdown(_gathered(run, evaluate_run(run, progress=progress), run.config))
+
+
+def _gathered(run: Run, evaluation: Evaluation, config: RunConfig) -> ReportInput:
+    """Put together what a report tells."""
+    bars, manifest = run.bars, run.manifest
+    forecasts, actual = seed_mean_with_actual(*run.forecasts(config.model))
+    read, damaged = _read(run)
+    return ReportInput(
+        title=f"{several(bars.symbols)} · {config.model}",
+        run_name=run.name,
+        generated=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        source=config.data.source,
+        bars=bars,
+        data_hash=manifest["facts"]["data"],
+        model=config.model,
+        verdict=evaluation.verdict,
+        evaluation=evaluation,
+        skill=evaluation.skill,
+        forecasts=forecasts,
+        actual=actual,
+        delay=config.split.delay,
+        size=_size(config),
+        trials=_trials(run, config, forecasts),
+        costs=costs_assumed(config.backtest),
+        backtests=tuple(replace(_strategy_report(run, *one), positions=_positions(run, *one)) for one in read),
+        comparison=_compared(run, read),
+        folds=_fold_table(run),
+        config_toml=config.to_toml(),
+        commands=_commands(run, config),
+        notes=(*manifest["notes"], *damaged),
+    )
+
+
+def _size(config: RunConfig) -> str:
+    """Describe the size of a run's model; one that is no network has none worth telling."""
+    if config.model != "informer":
+        return ""
+    network, window = config.informer, config.window
+    encoder = "+".join(map(str, network.stack)) or str(network.e_layers)
+    return (
+        f"preset {config.preset}: width {network.d_model}, heads {network.n_heads}, encoder layers {encoder}, "
+        f"decoder layers {network.d_layers}; it reads {window.seq_len} bars"
+    )
+
+
+def _trials(run: Run, config: RunConfig, forecasts: Forecasts) -> int:
+    """Count what was tried on the bars that the run is tested on."""
+    bars = run.bars
+    tested = Market(bars.symbols, bars.interval, forecasts.origin.min(), bars.index[-1])
+    return tried_on(run, tested, config.backtest).trials
 
 
 def _commands(run: Run, config: RunConfig) -> tuple[str, ...]:
@@ -153,6 +191,12 @@ def _strategy_report(run: Run, told: dict[str, Any], series: pd.DataFrame) -> St
     market = Market(bars.symbols, bars.interval, first, last)
     luck = luck_of(series["net"], bars.periods_per_year, tried_on(run, market, run.config.backtest))
     return StrategyReport(told, luck, series["equity"], series["buy_and_hold"])
+
+
+def _positions(run: Run, told: dict[str, Any], series: pd.DataFrame) -> pd.DataFrame | None:
+    """Pair the fills of a backtest to positions; None where they cannot be read."""
+    name = backtest_name(told["strategy"], told["params"], told["source"], told["account"])
+    return read_positions(run.folder / "backtests" / name, run.bars, series.index[-1])
 
 
 def _compared(run: Run, backtests: Sequence[tuple[dict[str, Any], pd.DataFrame]]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qtrade.report.text import Cell, HeatCell, HeatMap, Table, metric_cell, number, shade, stamp
+from qtrade.report.text import Cell, HeatCell, HeatMap, Table, metric_cell, number, reach, shade, stamp
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -82,11 +82,10 @@ def _stretches(records: Records, key: str, first: str, caption: str) -> Table | 
 
 def _shaded(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[tuple[HeatCell, ...]]:
     """Write shares in percent, shaded up to a size that nine of ten stay below: a wild one must not pale the rest."""
-    known = np.abs(values[np.isfinite(values)])
-    reach = float(np.quantile(known, 0.9)) if len(known) else 0.0
+    most = reach(values)
 
     def cell(value: float) -> HeatCell:
         text = "" if math.isnan(value) else number(100 * value, "signed", 1 if abs(value) < 1 else 0)
-        return HeatCell(text, level=shade(value, reach))
+        return HeatCell(text, level=shade(value, most))
 
     return [tuple(cell(value) for value in row) for row in values.tolist()]

@@ -16,7 +16,9 @@ from markupsafe import Markup
 from qtrade.errors import DataError
 from qtrade.evaluation.result import Evaluation
 from qtrade.report import backtest_figures, backtest_tables, caveat, figures
+from qtrade.report.positions import positions
 from qtrade.report.text import (
+    METRICS,
     UNKNOWN,
     Cell,
     Table,
@@ -52,12 +54,15 @@ class StrategyReport:
         What the trials so far leave of its Sharpe ratio (see `qtrade.pipeline.backtest.luck_of`).
     equity, benchmark
         Account value at each close of the test period, of the strategy and of buy-and-hold, on one UTC index.
+    positions
+        Rows of `qtrade.pipeline.positions.positions_of`; None where the fills could not be read.
     """
 
     told: Mapping[str, Any]
     luck: Mapping[str, float | None]
     equity: pd.Series
     benchmark: pd.Series
+    positions: pd.DataFrame | None = None
 
     @property
     def name(self) -> str:
@@ -123,12 +128,22 @@ def trading(
     return {
         "impossible": any(one.told["account"]["delay"] == 0 for one in backtests),
         "table": _comparison_table(backtests, comparison) if len(backtests) > 1 else None,
+        "costs": _cost_table(backtests) if backtests else None,
         "compared": [] if comparison is None else _compared(comparison),
         "strategies": [
             _strategy(one, position, starts, evaluation if position == judged else None)
             for position, one in enumerate(backtests)
         ],
     }
+
+
+def compared(
+    backtests: Sequence[StrategyReport], comparison: Mapping[str, Any] | None
+) -> tuple[Table, list[str]] | None:
+    """Put all strategies into one table, with what SPA and StepM say of them; None where nothing was traded."""
+    if not backtests:
+        return None
+    return _comparison_table(backtests, comparison), [] if comparison is None else _compared(comparison)
 
 
 def tiles(backtests: Sequence[StrategyReport]) -> list[tuple[str, Cell]]:
@@ -145,8 +160,8 @@ def tiles(backtests: Sequence[StrategyReport]) -> list[tuple[str, Cell]]:
         own, hold = metric_cell(first.metrics, key), metric_cell(first.benchmark_metrics, key)
         notes = [own.note, f"buy and hold {hold.text} {hold.note}".strip()]
         if key == "sharpe":
-            notes.insert(1, _luck_in_words(first))
-        told.append((f"{label}, {first.name}", Cell(own.text, "; ".join(filter(None, notes)))))
+            notes.append(f"{_trials(first)}, DSR {number(first.luck['dsr_probability'], 'percent', 0)}")
+        told.append((f"{label}, {first.name}", Cell(own.text, "\n".join(filter(None, notes)))))
     return told
 
 
@@ -198,6 +213,8 @@ def _strategy(
         "delay_figure": Markup(curves[1]) if curves[1] else None,
         "assumed": f"{assumed:g}",
         "delay": account["delay"],
+        "positions": None if one.positions is None else positions(one.positions),
+        "idle": one.positions is not None and one.positions.empty,
         "years": backtest_tables.years(told["years"]),
         "months": backtest_tables.months(told["months"]),
         "regimes": backtest_tables.regimes(told["regimes"]),
@@ -227,14 +244,6 @@ def _with_cost_of_fills(metrics: Mapping[str, float | None]) -> dict[str, float 
     return {**metrics, "fill_cost_annual": cost - financing}
 
 
-def _luck_in_words(one: StrategyReport) -> str:
-    told, luck = one.told, one.luck
-    bounds = interval(told["sharpe_bootstrap_low95"], told["sharpe_bootstrap_high95"], "ratio")
-    psr, dsr = (number(luck[key], "percent", 0) for key in ("psr_probability", "dsr_probability"))
-    needed, there = _record(one)
-    return f"bootstrap {bounds}; {_trials(one)}; PSR {psr}, DSR {dsr}; MinTRL {needed}, there are {there} years"
-
-
 def _luck_table(one: StrategyReport) -> Table:
     told, luck = one.told, one.luck
     needed, there = _record(one)
@@ -251,8 +260,9 @@ def _luck_table(one: StrategyReport) -> Table:
     )
     return Table(
         caption="The Sharpe ratio, and how much of it may be luck",
-        columns=("", "Found"),
+        columns=("Measure", "Found"),
         rows=tuple((Cell(name), Cell(value, note)) for name, value, note in rows),
+        row_terms=True,
     )
 
 
@@ -289,11 +299,26 @@ def _comparison_table(backtests: Sequence[StrategyReport], comparison: Mapping[s
         for one in backtests
     ]
     rows.append(row(Cell(_HOLD), backtests[0].benchmark_metrics, Cell(UNKNOWN), Cell(UNKNOWN)))
-    columns = ["", "Net return per year", "Sharpe ratio, net", "Sharpe ratio over buy and hold's", "DSR"]
+    columns = ["Strategy", "Net return per year", "Sharpe ratio, net", "Sharpe ratio over buy and hold's", "DSR"]
     if leads is None:
         columns.remove("Sharpe ratio over buy and hold's")
     columns += ["Deepest drawdown", "Turnover per year", "Costs per year"]
     return Table("All strategies over the same bars", tuple(columns), tuple(rows))
+
+
+def _cost_table(backtests: Sequence[StrategyReport]) -> Table:
+    """Tabulate what costs leave of every strategy, and of buy-and-hold."""
+    keys = (
+        "gross_annual_return", "cost_annual", "net_annual_return", "turnover_per_year", "paid_cost_bps",
+        "breakeven_cost_bps",
+    )  # fmt: skip
+    named = [(one.name, _params(one), one.metrics) for one in backtests]
+    named.append((_HOLD, "", backtests[0].benchmark_metrics))
+    return Table(
+        "What costs leave of the return",
+        ("Strategy", *(METRICS[key][0] for key in keys)),
+        tuple((Cell(name, params), *(metric_cell(metrics, key) for key in keys)) for name, params, metrics in named),
+    )
 
 
 def _lead(found: Mapping[str, float | None] | None) -> Cell:

@@ -6,21 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from qtrade.evaluation.blocks import STATISTICS
-from qtrade.evaluation.by_regime import RegimeSkill
-from qtrade.evaluation.coverage import Coverage
 from qtrade.evaluation.gates import Gate
-from qtrade.evaluation.regimes import RegimeMix
-from qtrade.evaluation.result import Evaluation, RegimeStudy
-from qtrade.evaluation.shift import JOINT, FeatureShift
+from qtrade.evaluation.result import Evaluation
 from qtrade.evaluation.skill import LEVEL, HorizonSkill
 from qtrade.evaluation.trading import MIN_VARIANTS
-from qtrade.evaluation.transfer import LEAST_ORIGINS, Difference, Skill
-from qtrade.evaluation.within import Interval
+from qtrade.evaluation.transfer import Difference, Skill
 from qtrade.forecasts import Forecasts
 from qtrade.report import caveat_figures as figures
 from qtrade.report.text import (
@@ -30,10 +23,13 @@ from qtrade.report.text import (
     HeatMap,
     Table,
     Tone,
+    ahead,
+    decimals,
     interval,
     number,
     p_value,
-    points,
+    reach,
+    several,
     shade,
 )
 
@@ -48,48 +44,36 @@ TONES: Mapping[str, Tone] = {
 }
 # Told, but never part of the headline.
 _ONLY_TOLD = ("G6", "G7")
+# Without these no PASS is possible.
+_NEEDED = ("G2", "G3")
 # Which of two gates of the same grade says more.
 _WEIGHT = ("G2", "G3", "G8", "G4", "G5", "G1", "G7", "G6", "G0")
 _SEVERITY = ("INVALID", "FAIL", "INCONCLUSIVE", "WARN", "NOT MEASURED", "PASS")
 _BULLETS = 3
-# Rows and columns of a heat map; of more, so many are picked evenly.
-_MOST_CELLS = 30
-# Change of a share of bars that gets the deepest shade.
-_CHANGED = 0.3
-_ANSWERS: Mapping[str, tuple[str, Tone]] = {
-    "PASS": ("as in training", ""),
-    "WARN": ("flagged", "open"),
-    "cannot tell": ("cannot tell", "faint"),
-}
-_STATISTICS: Mapping[str, str] = {
-    "ks": "Largest gap (KS)",
-    "wasserstein_sd": "Way to move (Wasserstein)",
-    "psi": "PSI",
-    "auc": "Told apart (AUC)",
-}
-_METHODS: Mapping[str, tuple[str, str]] = {
-    "split": ("split", "the first validation errors, for ever"),
-    "refit": ("refit", "the validation errors of the model in use"),
-    "aci": ("ACI", "wider after a miss, narrower after a hit"),
-    "nexcp": ("NexCP", "recent errors count more"),
-}
 
 
 def card(evaluation: Evaluation) -> dict[str, Any]:
     """Pick the strongest reasons for the headline, and fold the others.
 
-    Gates that decided come first, then the others by what they found. A reason that the sentence of the verdict
-    already tells is not repeated.
+    Gates that decided come first, then the others by what they found; those that never decide come after those that
+    could have. What passed is a reason for a PASS alone, and what was not measured for leaving open what a PASS needs.
+    A reason that the sentence of the verdict already tells is not repeated.
     """
     verdict = evaluation.verdict
 
-    def order(gate: Gate) -> tuple[bool, int, int]:
-        decided = gate.grade == verdict.headline and gate.code not in _ONLY_TOLD
-        return not decided, _SEVERITY.index(gate.grade), _WEIGHT.index(gate.code)
+    def counts(gate: Gate) -> bool:
+        if gate.grade == "NOT MEASURED":
+            return verdict.headline == "INCONCLUSIVE" and gate.code in _NEEDED
+        return gate.grade != "PASS" or verdict.headline == "PASS"
+
+    def order(gate: Gate) -> tuple[bool, bool, bool, int, int]:
+        only_told = gate.code in _ONLY_TOLD
+        decided = gate.grade in (verdict.headline, "NOT MEASURED") and not only_told
+        return not decided, gate.grade == "PASS", only_told, _SEVERITY.index(gate.grade), _WEIGHT.index(gate.code)
 
     told = verdict.line.lower()
     # Only the first reason of a gate is sure to be as grave as its grade.
-    weighty = [gate for gate in sorted(evaluation.gates, key=order) if gate.grade != "NOT MEASURED"]
+    weighty = [gate for gate in sorted(evaluation.gates, key=order) if counts(gate)]
     bullets = [f"{gate.title}: {gate.reasons[0]}" for gate in weighty if gate.reasons[0].lower() not in told]
     shown = bullets[:_BULLETS]
     return {
@@ -146,18 +130,19 @@ def optimism(evaluation: Evaluation) -> dict[str, Any] | None:
             rows.append(
                 (
                     Cell(step["name"], " minus ".join(marks)),
-                    Cell(points(step["r2_difference"]), f"{bounds}\n{p_value(step['p'])}"),
+                    Cell(number(100 * step["r2_difference"], "signed", 1), f"{bounds}\n{p_value(step['p'])}"),
                 )
             )
         horizon = scores["horizon_bars"]
         parts.append(
             {
-                "title": f"{title}, {_ahead(horizon)}",
-                "figure": Markup(figures.rungs(scores, name, f"{title}, {_ahead(horizon)}", between)),
+                "title": f"{title}, {ahead(horizon)}",
+                "figure": Markup(figures.rungs(scores, name, f"{title}, {ahead(horizon)}", between)),
                 "table": Table(
                     caption=f"Differences on the same {number(scores['origins'], 'count')} test origins",
-                    columns=("Difference", "R²"),
+                    columns=("Difference", "R², points"),
                     rows=tuple(rows),
+                    row_terms=True,
                 ),
             }
         )
@@ -178,16 +163,17 @@ def transfer(evaluation: Evaluation, starts: Sequence[pd.Timestamp]) -> dict[str
     matrix = evaluation.stability.matrix
     count = len(matrix.r2)
     names = [_month(start) for start in starts] if len(starts) == count else [f"fold {place}" for place in range(count)]
-    shown = figures.evenly(count, _MOST_CELLS)
-    reach = _reach(matrix.r2)
+    shown = figures.evenly(count, figures.MOST_CELLS)
+    most = reach(matrix.r2)
+    digits = decimals(most)
     rows = []
     for model in shown:
         cells = []
         for period in shown:
             value, error = float(matrix.r2[model, period]), float(matrix.error[model, period])
-            note = "" if math.isnan(value) else f"±{number(100 * error, 'ratio', 1)}"
-            text = number(100 * value, "signed", 1)
-            cells.append(HeatCell(text, note, shade(value, reach), outlined=model == period))
+            note = "" if math.isnan(value) else f"±{number(100 * error, 'ratio', digits)}"
+            text = number(100 * value, "signed", digits)
+            cells.append(HeatCell(text, note, shade(value, most), outlined=model == period))
         rows.append((names[model], tuple(cells)))
     parts = (
         ("Below: has seen the period", matrix.seen),
@@ -210,12 +196,16 @@ def transfer(evaluation: Evaluation, starts: Sequence[pd.Timestamp]) -> dict[str
             "Averages of the three parts, with standard errors",
             ("Model", "R²", "Origins"),
             tuple(_average_row(*part) for part in parts),
+            row_terms=True,
         ),
         "differences": Table(
-            "Differences on equal origins", ("Difference", "R²"), tuple(map(_difference_row, differences))
+            "Differences on equal origins",
+            ("Difference", "R², points"),
+            tuple(map(_difference_row, differences)),
+            row_terms=True,
         ),
         "stride": evaluation.stride,
-        "symbols": evaluation.symbols,
+        "symbols": several(evaluation.symbols),
         "horizons": evaluation.stability.horizons,
     }
 
@@ -256,90 +246,6 @@ def lasting(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def regimes(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Tell what forecasts and trades were worth in each regime, study by study."""
-    return [_study(study) for study in evaluation.regimes]
-
-
-def shift(evaluation: Evaluation) -> dict[str, Any]:
-    """Tell which features no longer look as they did in training."""
-    found = evaluation.shift
-    names = [one.name for one in found.per_fold[-1]] if found.per_fold else []
-    folds = [{one.name: one for one in fold} for fold in found.per_fold]
-    levels = {one.name for one in found.unit_roots if one.level}
-    rows = {name: _feature_row(name, [fold[name] for fold in folds if name in fold], levels) for name in names}
-    shares = {name: share for name, share in found.summary.flagged_share.items() if share > 0}
-    often = sorted((name for name in names if name in shares), key=lambda name: -shares[name])[:8]
-    columns = (
-        "Feature",
-        "Periods flagged",
-        "In the last one",
-        *(f"{_STATISTICS[name]}, rank" for name in STATISTICS),
-        "Memory, bar to bar",
-        "Price level?",
-    )
-    return {
-        "answer": found.summary.answer,
-        "tone": TONES[found.summary.answer],
-        "reason": found.summary.reason,
-        "p": None if math.isnan(found.summary.p) else p_value(found.summary.p),
-        "levels": [one.reason for one in found.unit_roots if one.level],
-        "often": Table("Flagged most often", columns, tuple(rows[name] for name in often)) if often else None,
-        "all": Table("All features", columns, tuple(rows[name] for name in names)) if names else None,
-    }
-
-
-def intervals(evaluation: Evaluation, first_origin: pd.Timestamp) -> dict[str, Any] | None:
-    """Draw coverage over time; tell it per horizon and per regime. None where no interval was measured."""
-    found = evaluation.intervals
-    if not found:
-        return None
-    wanted = evaluation.regimes[0].horizon if evaluation.regimes else min(found)
-    horizon = wanted if wanted in found else min(found)
-    methods = found[horizon]
-    rows = len(next(iter(methods.values())).rolling)
-    start = int(evaluation.index.searchsorted(first_origin))
-    stamps = evaluation.index[start : start + rows]
-    level = next(iter(methods.values())).level
-    covered = {(one.method, one.regime): one for one in evaluation.interval_coverage}
-    labels = list(dict.fromkeys(one.regime for one in evaluation.interval_coverage))
-    by_regime = []
-    for label in labels:
-        cells = [covered.get((method, label)) for method in methods]
-        enough = any(one is not None and one.enough for one in cells)
-        by_regime.append(
-            (
-                Cell(label, tone="" if enough else "faint"),
-                *(
-                    Cell(UNKNOWN, tone="faint")
-                    if one is None
-                    else _coverage_cell(one.share, one.low, one.high, level, enough=one.enough)
-                    for one in cells
-                ),
-            )
-        )
-    return {
-        "horizon": _ahead(horizon),
-        "level": number(level, "percent", 0),
-        "stretch": next(iter(methods.values())).stretch,
-        "wide": Markup(figures.coverage(methods, stamps, "coveragewide")),
-        "narrow": Markup(figures.coverage(methods, stamps, "coveragenarrow", narrow=True)),
-        "methods": [_METHODS[method] for method in methods],
-        "table": Table(
-            f"Intervals that promise {number(level, 'percent', 0)}, per horizon and method",
-            ("Bars ahead, method", "Held", "Median width", "Infinite", "Worst stretch"),
-            tuple(_coverage_row(ahead, one, stamps) for ahead, several in found.items() for one in several.values()),
-        ),
-        "regimes": Table(
-            f"Share held in each regime, {_ahead(horizon)}",
-            ("Regime", *(_METHODS[method][0] for method in methods)),
-            tuple(by_regime),
-        )
-        if by_regime
-        else None,
-    }
-
-
 def evidence(evaluation: Evaluation) -> dict[str, Any] | None:
     """Put the evidence about the main strategy into a table; None where nothing was traded."""
     if evaluation.trading is None:
@@ -351,13 +257,13 @@ def evidence(evaluation: Evaluation) -> dict[str, Any] | None:
     years = found.min_track_record_years
     rows = (
         ("Sharpe ratio, net", _number(found.sharpe), interval(found.sharpe_low, found.sharpe_high, "ratio")),
-        ("Chance that it is above zero (PSR)", _number(found.psr), f"{number(found.years, 'ratio', 1)} years"),
-        ("Chance that it beats the luckiest useless trial (DSR)", _number(found.dsr), trials),
+        ("Chance that it is above zero (PSR)", _chance(found.psr), f"{number(found.years, 'ratio', 1)} years"),
+        ("Chance that it beats the luckiest useless trial (DSR)", _chance(found.dsr), trials),
         ("Same positions at other times do as well", _number(found.shift_p, 3), "p of useless timing"),
         ("Cost that eats the gross profit", _number(found.breakeven_over_cost), "times the assumed cost"),
         ("Sharpe ratio kept one bar later", _number(found.delay_retention), "times"),
-        ("Chance of overfitting (PBO)", _number(found.pbo), pbo),
-        ("Years that would show a gain", number(years, "ratio", 1), "at 95%"),
+        ("Chance of overfitting (PBO)", _chance(found.pbo), pbo),
+        ("Years that would show a gain", "never" if years == math.inf else number(years, "ratio", 1), "at 95%"),
     )
     return {
         "strategy": evaluation.trading.strategy,
@@ -366,8 +272,9 @@ def evidence(evaluation: Evaluation) -> dict[str, Any] | None:
         "reasons": gate.reasons,
         "table": Table(
             "Evidence about the timing and its luck",
-            ("", "Found"),
+            ("Measure", "Found"),
             tuple((Cell(name), Cell(value, note)) for name, value, note in rows),
+            row_terms=True,
         ),
     }
 
@@ -376,9 +283,25 @@ def power(skill: Sequence[HorizonSkill]) -> list[str]:
     """Say how small an effect these data could have shown, at the shortest and at the longest horizon."""
     ends = sorted(skill, key=lambda one: one.horizon)
     return [
-        f"{_ahead(one.horizon)}, {number(one.n_eff, 'count')} independent labels: "
+        f"{ahead(one.horizon)}, {number(one.n_eff, 'count')} independent labels: "
         f"an IC below {number(one.detectable_ic, 'ratio')} is invisible"
         for one in (ends if len(ends) < 2 else (ends[0], ends[-1]))
+    ]
+
+
+def limits(skill: Sequence[HorizonSkill], last_bar: str) -> list[str]:
+    """Say what no number of the report can tell."""
+    said = "; ".join(power(skill))
+    invisible = f"{said}. " if said else ""
+    return [
+        f"Anything after {last_bar}. Rules, policies and events since then are in none of these numbers.",
+        "What another history would have shown. The intervals measure luck within this one, as if its future resembled "
+        "its past.",
+        "How many settings were tried where the ledger of trials does not see them. Every try makes the best one look "
+        "better than it is.",
+        f'That there is no effect. {invisible}"No effect found" is not "no effect".',
+        "Trading costs beyond those assumed: the market's reaction to your orders, taxes, outages.",
+        "What the data source left out: symbols that vanished, and prices corrected later.",
     ]
 
 
@@ -395,7 +318,7 @@ def _difference_row(named: tuple[str, Difference | None]) -> tuple[Cell, ...]:
         return Cell(name), Cell(UNKNOWN)
     tone: Tone = "bad" if one.p < LEVEL and one.r2_points > 0 else ""
     bounds = interval(100 * one.low, 100 * one.high, "signed", 1)
-    return Cell(name), Cell(points(one.r2_points), f"{bounds}\n{p_value(one.p)}", tone)
+    return Cell(name), Cell(number(100 * one.r2_points, "signed", 1), f"{bounds}\n{p_value(one.p)}", tone)
 
 
 def _tested(evaluation: Evaluation) -> str:
@@ -436,157 +359,13 @@ def _cadence(found: Mapping[str, Any]) -> Table | None:
     )
 
 
-def _study(study: RegimeStudy) -> dict[str, Any]:
-    traded = any(one.trading_bars is not None for one in study.skill)
-    columns = ["Regime", "Share of training", "Share of test", "Independent forecasts", "R² vs no change", "IC"]
-    columns += ["Right direction", "In 80% interval", *(("Sharpe ratio, net", "Exposure") if traded else ())]
-    reach = _reach(study.heatmap.r2)
-    folds = figures.evenly(len(study.heatmap.folds), _MOST_CELLS)
-    return {
-        "name": study.name,
-        "horizon": _ahead(study.horizon),
-        "novelty": None if study.novelty is None else number(study.novelty, "percent", 1),
-        "table": Table(
-            f"{study.name}: forecasts {_ahead(study.horizon)}{' and trades' if traded else ''}, regime by regime",
-            tuple(columns),
-            tuple(_regime_row(one, traded) for one in study.skill),
-        ),
-        "mix": _mix(study.mix),
-        "map": HeatMap(
-            caption=f"R² in % against no change, {_ahead(study.horizon)}: folds down, regimes across",
-            corner="Fold",
-            columns=study.heatmap.labels,
-            rows=tuple(
-                (
-                    str(study.heatmap.folds[fold]),
-                    tuple(
-                        HeatCell(
-                            number(100 * float(value), "signed", 1),
-                            f"{number(origins, 'count')} origins" if np.isfinite(value) else "",
-                            shade(float(value), reach),
-                        )
-                        for value, origins in zip(study.heatmap.r2[fold], study.heatmap.origins[fold], strict=True)
-                    ),
-                )
-                for fold in folds
-            ),
-        ),
-        "refused": sorted(set(study.regimes.refused.values())),
-    }
-
-
-def _regime_row(one: RegimeSkill, traded: bool) -> tuple[Cell, ...]:
-    faint: Tone = "" if one.enough else "faint"
-    cells = [
-        Cell(one.label, "" if one.enough else "too few to say"),
-        Cell(number(one.train_share, "percent", 1)),
-        Cell(number(one.test_share, "percent", 1), f"{number(one.forecasts, 'count')} forecasts"),
-        Cell(number(one.n_eff, "count")),
-        *(
-            [
-                _interval_cell(one.r2, "signed_percent", 1),
-                _interval_cell(one.ic, "signed", 2),
-                Cell(number(one.right_direction, "percent", 1)),
-                Cell(number(one.coverage80, "percent", 1)),
-            ]
-            if one.forecasts >= LEAST_ORIGINS
-            # A handful of forecasts may well have an IC of one, or of minus one.
-            else [Cell(UNKNOWN)] * 4
-        ),
-    ]
-    if traded:
-        cells += [_interval_cell(one.sharpe, "ratio", 2), Cell(number(one.exposure, "percent", 0))]
-    return tuple(Cell(cell.text, cell.note, faint or cell.tone) for cell in cells)
-
-
-def _interval_cell(found: Interval | None, kind: Any, digits: int) -> Cell:
-    if found is None:
-        return Cell(UNKNOWN)
-    if found.low is None or found.high is None:
-        return Cell(number(found.value, kind, digits), "no interval")
-    tone: Tone = "good" if found.low > 0 else "bad" if found.high < 0 else ""
-    return Cell(number(found.value, kind, digits), interval(found.low, found.high, kind, digits), tone)
-
-
-def _mix(mix: RegimeMix) -> HeatMap:
-    """Put training and test side by side in each cell, shaded by what became of it."""
-    before = np.column_stack([mix.train_share, mix.train_transitions])
-    after = np.column_stack([mix.test_share, mix.test_transitions])
-    return HeatMap(
-        caption="Share of bars, and of the regime one bar later, in %: first training \N{RIGHTWARDS ARROW} test",
-        corner="Regime",
-        columns=("share of bars", *(f"then {label}" for label in mix.labels)),
-        rows=tuple(
-            (
-                label,
-                tuple(
-                    HeatCell(
-                        f"{number(100 * was, 'ratio', 1)} \N{RIGHTWARDS ARROW} {number(100 * became, 'ratio', 1)}",
-                        level=shade(became - was, _CHANGED),
-                        outlined=column == row + 1,
-                    )
-                    for column, (was, became) in enumerate(zip(before[row].tolist(), after[row].tolist(), strict=True))
-                ),
-            )
-            for row, label in enumerate(mix.labels)
-        ),
-    )
-
-
-def _feature_row(name: str, folds: Sequence[FeatureShift], levels: set[str]) -> tuple[Cell, ...]:
-    judged = [one for one in folds if one.answer != "cannot tell"]
-    flagged = sum(one.answer == "WARN" for one in judged)
-    last = folds[-1]
-    answer, tone = _ANSWERS[last.answer]
-    share = f"{flagged} of {len(judged)}" if judged else "cannot tell"
-    p = p_value(float(np.median(last.p))) if len(last.p) and last.answer != "cannot tell" else ""
-    return (
-        Cell("all together" if name == JOINT else name),
-        Cell(share, number(flagged / len(judged), "percent", 0) if judged else "", "" if judged else "faint"),
-        Cell(answer, p, tone),
-        *(Cell(_rank(last, column)) for column in range(len(STATISTICS))),
-        Cell(number(last.phi, "ratio", 2)),
-        Cell("yes", "refused", "open") if name in levels else Cell("no" if name != JOINT else UNKNOWN),
-    )
-
-
-def _rank(one: FeatureShift, column: int) -> str:
-    """Share of training's blocks that differ less from the rest of training than the last test period does."""
-    ranks = one.ranks[:, column] if len(one.ranks) else np.zeros(0)
-    return number(float(np.median(ranks)), "percent", 0) if np.isfinite(ranks).any() else UNKNOWN
-
-
-def _coverage_row(horizon: int, one: Coverage, stamps: pd.DatetimeIndex) -> tuple[Cell, ...]:
-    worst = ""
-    if one.worst_start >= 0:
-        worst = f"{stamps[one.worst_start]:%Y-%m} to {stamps[one.worst_end]:%Y-%m}"
-    return (
-        Cell(f"{horizon}, {_METHODS[one.method][0]}"),
-        _coverage_cell(one.share, one.low, one.high, one.level),
-        Cell(number(one.median_width, "percent", 1)),
-        Cell(number(one.infinite_share, "percent", 1)),
-        Cell(number(one.worst, "percent", 0), worst),
-    )
-
-
-def _coverage_cell(share: float, low: float, high: float, level: float, *, enough: bool = True) -> Cell:
-    tone: Tone = "faint" if not enough else "bad" if high < level else "good" if low <= level else ""
-    return Cell(number(share, "percent", 1), interval(low, high, "percent", 0), tone)
-
-
 def _number(value: float | None, digits: int = 2) -> str:
     return "not measured" if value is None or math.isnan(value) else number(value, "ratio", digits)
 
 
-def _reach(values: Any) -> float:
-    """Value of the deepest shade: one that nine cells of ten stay below, so that a wild one does not pale the rest."""
-    known = np.abs(values[np.isfinite(values)])
-    return float(np.quantile(known, 0.9)) if len(known) else 0.0
+def _chance(value: float | None) -> str:
+    return "not measured" if value is None or math.isnan(value) else number(value, "percent", 1)
 
 
 def _month(stamp: pd.Timestamp) -> str:
     return f"{stamp:%Y-%m-%d}"
-
-
-def _ahead(horizon: int) -> str:
-    return f"{horizon} {'bar' if horizon == 1 else 'bars'} ahead"

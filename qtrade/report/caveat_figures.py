@@ -13,7 +13,6 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -31,6 +30,7 @@ from qtrade.report.figures import (
     PAPER,
     PERCENT,
     STYLE,
+    few_dates,
     naive,
     single,
     thinned,
@@ -40,6 +40,8 @@ from qtrade.report.text import number, p_value, points
 
 CUSUM_LINE = 1.36
 """Size of the CUSUM beyond which it speaks against "no change" at 5 %."""
+MOST_CELLS = 30
+"""Rows and columns of a heat map; of more, so many are picked evenly."""
 MOST_FOLDS = 24
 """Folds that are drawn; of more, so many are picked evenly."""
 
@@ -115,7 +117,7 @@ def protocol(spans: Sequence[FoldSpan], key: str, *, narrow: bool = False) -> st
         axes.set_yticks(places, [f"fold {shown[place].number}" for place in places])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.margins(x=0.005)
-        _few_dates(axes, 5 if narrow else 12)
+        few_dates(axes, 5 if narrow else 12)
         kinds = [part for part, _, _ in shown[0].parts]
         first_test = next(stamp for part, stamp, _ in spans[0].parts if part == "test")
         last_test = next(stamp for part, _, stamp in spans[-1].parts if part == "test")
@@ -247,7 +249,7 @@ def cusum(change: Break, index: pd.DatetimeIndex, start: int, when: str, key: st
             told = f"a break {when}, {chance}"
         axes.margins(x=0.01)
         axes.yaxis.set_major_locator(MaxNLocator(6))
-        _few_dates(axes, 7)
+        few_dates(axes, 7)
         largest = float(np.abs(change.path).max())
         return to_svg(figure, key, f"CUSUM, largest {largest:.2f} against a line at {CUSUM_LINE}: {told}.")
 
@@ -277,13 +279,6 @@ def coverage(methods: Mapping[str, Coverage], stamps: pd.DatetimeIndex, key: str
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.grid(color=LINE)
         axes.margins(x=0.005)
-        _few_dates(axes, 5 if narrow else 12)
-        spoken = ", ".join(lowest) or "too few origins for a stretch"
+        few_dates(axes, 5 if narrow else 12)
+        spoken = ", ".join(lowest)
         return to_svg(figure, key, f"Rolling coverage of intervals that promise {level:.0%}; the lowest: {spoken}.")
-
-
-def _few_dates(axes: Axes, most: int) -> None:
-    """Keep at most so many of the ticks on the time axis, at equal distances."""
-    left, right = axes.get_xlim()
-    ticks = [tick for tick in axes.get_xticks() if left <= tick <= right]
-    axes.set_xticks(ticks[:: -(-len(ticks) // most)] if len(ticks) > most else ticks)

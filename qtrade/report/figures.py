@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator
 from matplotlib.typing import RcKeyType
@@ -216,6 +217,7 @@ def equity(
         )
         bottom.yaxis.set_major_formatter(PERCENT)
         bottom.yaxis.set_major_locator(MaxNLocator(3))
+        few_dates(bottom, 5 if narrow else 12)
         last = {colour: float(series.iloc[-1]) for colour, series in growth.items()}
         text = (
             f"Growth of 1 from {strategy.index[0]:%Y-%m-%d} to {strategy.index[-1]:%Y-%m-%d}: "
@@ -238,6 +240,14 @@ def _horizon_axis(axes: Axes, skill: Sequence[HorizonSkill]) -> None:
     axes.set_xticks(range(len(skill)), [str(one.horizon) for one in skill])
     axes.set_xlim(-0.6, len(skill) - 0.4)
     axes.set_xlabel("bars ahead")
+
+
+def few_dates(axes: Axes, most: int) -> None:
+    """Set about so many ticks on the time axis at most, at full years, quarters or months, so that the year is told."""
+    # Months and hours go by 6 and 12 at most; so few ticks at least leave no span for which that is too many.
+    locator = AutoDateLocator(minticks=(most - 1) // 2, maxticks=most)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def naive(index: pd.DatetimeIndex) -> pd.DatetimeIndex:
@@ -265,6 +275,8 @@ def to_svg(figure: Figure, key: str, text: str) -> str:
     drawn = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{key}-", drawn[drawn.index("<svg") :])
     drawn = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", drawn, count=1, flags=re.DOTALL)
     drawn = re.sub(r"\s*<!--.*?-->", "", drawn, flags=re.DOTALL)
+    # A hundredth of a point cannot be seen, and what lies behind it is half of the file.
+    drawn = re.sub(r' d="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group()), drawn)
     for colour, variable in _VARIABLES.items():
         drawn = drawn.replace(colour, f"var({variable})")
     box = re.search(r'viewBox="[^"]+"', drawn)

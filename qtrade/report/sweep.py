@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from qtrade.files import write_text
 from qtrade.report import heatmap
+from qtrade.report.environment import environment
+from qtrade.report.glossary import Glossary
 from qtrade.report.text import METRICS, Cell, Table, Tone, interval, metric_cell, number
 
 ENOUGH = 0.95
@@ -38,7 +38,7 @@ class Verdict:
 
 
 def write_sweep(path: Path, told: Mapping[str, Any], table: pd.DataFrame) -> None:
-    """Write the page of a sweep: one HTML file, which needs no network and runs no script.
+    """Write the page of a sweep: one HTML file, which needs no network.
 
     Parameters
     ----------
@@ -71,8 +71,9 @@ def render(told: Mapping[str, Any], table: pd.DataFrame) -> str:
     """Render the page; see `write_sweep`. Texts from outside are escaped; only figures are markup."""
     names = [axis["name"] for axis in told["axes"]]
     many = [name for name in names if table[name].nunique() > 1]
-    template = _environment().get_template("sweep.html")
+    template = environment().get_template("sweep.html")
     return template.render(
+        terms=Glossary(),
         told=told,
         title=f"{told['strategy']}: {_many(told['variants'], 'variant')}",
         verdict=judge(told),
@@ -404,17 +405,3 @@ def _chance(probability: float | None) -> str:
     if probability is not None and probability < 0.001:
         return "below\N{NO-BREAK SPACE}0.1%"
     return number(None if probability is None else math.floor(1000 * probability) / 1000, "percent", 1)
-
-
-def _environment() -> Environment:
-    """Share the style and the table macros of the report's own page, which begins with its macros."""
-    folder = resources.files(__package__)
-    macros, page = folder.joinpath("template.html").read_text("utf-8").split("<!doctype html>", 1)
-    parts = {
-        "macros.html": macros,
-        "style.css": page.split("<style>", 1)[1].split("</style>", 1)[0],
-        "sweep.html": folder.joinpath("sweep.html").read_text("utf-8"),
-    }
-    return Environment(
-        loader=DictLoader(parts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from qtrade.backtest.metrics import Z95
+from qtrade.types import Float64Array
 
 UNKNOWN = "\N{EN DASH}"
 
-Kind = Literal["percent", "signed_percent", "ratio", "signed", "count", "plain"]
+Kind = Literal["percent", "signed_percent", "ratio", "signed", "count", "plain", "money"]
 Tone = Literal["", "good", "bad", "open", "faint"]
 
 
@@ -28,11 +31,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of a row names the row."""
+    """A table; the first cell of a row names the row.
+
+    `row_terms` and `column_terms` say whether these names are words of the report, which the glossary explains, or come
+    from outside.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    row_terms: bool = False
+    column_terms: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,17 @@ def shade(value: float, reach: float) -> int:
     return max(-4, min(4, round(4 * value / reach)))
 
 
+def reach(values: Float64Array) -> float:
+    """Return the value of the deepest shade: nine cells of ten stay below it, and a wild one does not pale the rest."""
+    known = np.abs(values[np.isfinite(values)])
+    return float(np.quantile(known, 0.9)) if len(known) else 0.0
+
+
+def decimals(most: float) -> int:
+    """Return the decimals of a heat map in %: one, or more where all of it would look like nothing."""
+    return 1 if 100 * most >= 0.5 or most == 0 else 2 if 100 * most >= 0.05 else 3
+
+
 def points(value: float, digits: int = 1) -> str:
     """Write a difference of two R² values, given as a share, in points of a hundredth."""
     return f"{number(100 * value, 'signed', digits)}\N{NO-BREAK SPACE}points"
@@ -79,7 +99,7 @@ def number(value: float | None, kind: Kind, digits: int = 2) -> str:
         A share of one for the percent kinds.
     kind
         ``count`` groups thousands and has no decimals; ``plain`` keeps four significant digits; ``signed`` shows a
-        plus, too.
+        plus, too; ``money`` shows a plus and groups thousands, with two decimals.
     digits
         Decimals of the percent, ratio and signed kinds.
     """
@@ -91,6 +111,8 @@ def number(value: float | None, kind: Kind, digits: int = 2) -> str:
         text = f"{value:,.0f}"
     elif kind == "plain":
         text = f"{value:.4g}"
+    elif kind == "money":
+        text = f"{value:+,.2f}"
     elif kind == "ratio":
         text = f"{value:.{digits}f}"
     elif kind == "signed":
@@ -99,6 +121,9 @@ def number(value: float | None, kind: Kind, digits: int = 2) -> str:
         text = f"{100 * value:.{digits}f}%"
     else:
         text = f"{100 * value:+.{digits}f}%"
+    # What rounds to nothing has no sign.
+    if not any(digit in text for digit in "123456789"):
+        text = text.lstrip("+-")
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -117,8 +142,22 @@ def ahead(horizon: int) -> str:
     return f"{horizon} {'bar' if horizon == 1 else 'bars'} ahead"
 
 
+def typeset(text: str) -> str:
+    """Write a sentence of the evaluation as the report writes: R2 as R², a hyphen before a number as a minus."""
+    return re.sub(r"(?<![\w.\-])-(?=\d)", "\N{MINUS SIGN}", re.sub(r"\bR2\b", "R²", text))
+
+
+def several(names: Sequence[str], most: int = 8) -> str:
+    """Write names one after the other; of more than `most`, the first three and how many are left."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
 def interval(low: float | None, high: float | None, kind: Kind, digits: int = 2) -> str:
-    """Write a 95% interval as ``[low, high]``."""
+    """Write a 95% interval as ``[low, high]``, and one that is not known as an en dash."""
+    if any(bound is None or math.isnan(bound) for bound in (low, high)):
+        return UNKNOWN
     return f"[{number(low, kind, digits)},\N{NO-BREAK SPACE}{number(high, kind, digits)}]"
 
 
@@ -212,11 +251,13 @@ def metric_tables(columns: Mapping[str, Mapping[str, float | None]]) -> list[Tab
     return [
         Table(
             caption=caption,
-            columns=("", *columns),
+            columns=("Measure", *columns),
             rows=tuple(
                 (Cell(METRICS[key][0] if key in METRICS else key), *(metric_cell(one, key) for one in columns.values()))
                 for key in keys
             ),
+            row_terms=True,
+            column_terms=False,
         )
         for caption, keys in groups.items()
         if keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -252,7 +253,8 @@ def test_interrupted_training_goes_on_where_it_stopped(
         interrupt_at(patch, where, call, KeyboardInterrupt())
         stopped = qtrade(tmp_path, "train", *tiny)
     assert stopped.returncode == 130
-    assert "interrupted; the same command goes on" in stopped.stderr
+    again = shlex.join(["qtrade", "train", *tiny])
+    assert stopped.stderr.endswith(f"interrupted; what is complete is kept, and this goes on from there:\n  {again}\n")
     assert "Traceback" not in stopped.stderr
     run = only_run(tmp_path)
     kept = stamps(run)
@@ -318,3 +320,11 @@ def test_tables_of_the_calendar_get_whole_numbers(tmp_path: Path) -> None:
         for marks in (market.marks, market.future_marks):
             assert bool((marks == np.round(marks)).all()) == whole
             assert (np.abs(marks).max() <= 0.5) != whole
+
+
+def test_the_report_tells_the_size_of_the_model_the_trials_and_the_positions(whole: Path) -> None:
+    page = (only_run(whole) / "report.html").read_text(encoding="utf-8")
+    words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "informer (preset small: width 8, heads 2, encoder layers 1, decoder layers 1; it reads 16 bars)" in words
+    assert "Trials 2 on this market so far" in words
+    assert "Positions that gained" in words

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from qtrade.evaluation.result import Evaluation
     from qtrade.evaluation.skill import HorizonSkill
     from qtrade.forecasts import Forecasts
+    from qtrade.runs import Run
     from qtrade.types import Bars, Float64Array
 
 
@@ -55,6 +58,17 @@ def forecast_market() -> Callable[..., tuple[Bars, Forecasts, Float64Array]]:
         return market, forecasts, actual
 
     return make
+
+
+@pytest.fixture
+def undrawn_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put empty pictures into pages: drawing takes longer than all else that a page is made of."""
+    from matplotlib.figure import Figure
+
+    def write(figure: Figure, buffer: StringIO, **how: object) -> None:
+        buffer.write('<svg viewBox="0 0 1 1">\n</svg>')
+
+    monkeypatch.setattr(Figure, "savefig", write)
 
 
 @pytest.fixture(scope="session")
@@ -232,5 +246,100 @@ def evaluated() -> Callable[..., Evaluation]:
             trading=Trading(strategy, evidence, null),
             index=bars.index,
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made_run() -> Callable[..., Run]:
+    """Make the folder of a trained run by hand, with forecasts that took no training."""
+    from qtrade.config import load_config
+    from qtrade.features.scaler import Scaler
+    from qtrade.features.targets import log_returns
+    from qtrade.files import write_parquet
+    from qtrade.forecasts import Forecasts
+    from qtrade.models.base import Epoch, History, Shape
+    from qtrade.models.baselines import Naive
+    from qtrade.models.settings import NoSettings
+    from qtrade.runs import forecast_frame, residual_frame, save_fold, start_run
+    from qtrade.types import Bars
+    from qtrade.windows import Rows, WindowConfig, realised
+
+    def make(
+        runs: Path,
+        *overrides: str,
+        luck: int = 0,
+        skill: float = 0.0,
+        tested: tuple[int, int] = (100, 600),
+        symbols: tuple[str, ...] = ("A", "B"),
+        market: int = 0,
+        facts: Mapping[str, str] | None = None,
+    ) -> Run:
+        """Make one; `luck` seeds its forecasts, which know a share `skill` of what will happen."""
+        config = load_config(None, ["model=ridge", "window.seq_len=8", "window.label_len=4", "window.horizon=6",
+                                    "data.symbols=" + str(list(symbols)), *overrides])  # fmt: skip
+        days = pd.date_range("2020-01-01", periods=tested[1] + 20, tz="UTC")
+        steps = 0.01 * np.random.default_rng([9, market]).standard_normal((len(days), len(symbols)))
+        close = pd.DataFrame(100 * np.exp(steps.cumsum(axis=0)), index=days, columns=list(symbols))
+        bars = Bars(close, close, close, close, close * 0, interval="1d", calendar="24/7", periods_per_year=365.0)
+        horizon, delay = config.window.horizon, config.split.delay
+        origins = np.arange(*tested)
+        rows = Rows(np.repeat(origins, len(symbols)), np.tile(np.arange(len(symbols)), len(origins)))
+        actual = realised(log_returns(bars), rows, horizon, delay)
+        noise = 0.002 * np.random.default_rng([1, luck]).standard_normal(actual.shape)
+        forecasts = Forecasts(
+            path=noise + skill * np.nan_to_num(actual),
+            symbol=np.array(symbols, dtype=object)[rows.symbol],
+            origin=days[rows.origin],
+            fold=np.zeros(len(rows), dtype=np.int64),
+            seed=np.zeros(len(rows), dtype=np.int64),
+            train_end=days[np.full(len(rows), tested[0])],
+        )
+        description = {
+            "data": {
+                "source": "file",
+                "symbols": list(symbols),
+                "versions": dict.fromkeys(symbols, f"{market}{'0' * 15}"),
+                "interval": "1d",
+                "calendar": "24/7",
+                "periods_per_year": 365.0,
+                "bars": len(days),
+                "first": str(days[0]),
+                "last": str(days[-1]),
+            },
+            "folds": [{"number": 0, "test": [str(days[tested[0]]), str(days[tested[1] - 1])], "test_origins": 500}],
+            "notes": [],
+        }
+        made_of = {"data": bars.fingerprint(), "device": "cpu", "qtrade": "0", **(facts or {})}
+        run = start_run(runs, config, bars, made_of, description)
+        table = forecast_frame(forecasts, actual)
+        bank = 0.01 * np.random.default_rng(3).standard_normal((40 * len(symbols), horizon))
+        spread = residual_frame(0, 0, np.tile(symbols, 40), days[np.repeat(np.arange(40), len(symbols))], bank)
+        zero, one = np.zeros(len(symbols)), np.ones(len(symbols))
+        scaler = Scaler(symbols, ("x",), zero[:, None], one[:, None], zero, one, (), 1)
+        shape = Shape(1, 1, WindowConfig(seq_len=8, label_len=4, horizon=horizon))
+        history = History((Epoch(1, 1.0, 2.0, 1e-4, 1.5), Epoch(2, 0.9, 2.5, 5e-5, 2.5)), 1, 2.0)
+        save_fold(run.fold_folder("ridge", 0, 0), Naive(shape, NoSettings()), scaler, history, table, spread)
+        write_parquet(run.folder / "residuals.parquet", spread)
+        write_parquet(run.folder / "forecasts.parquet", table)
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made_backtest() -> Callable[..., Path]:
+    """Save a backtest in a run's folder by hand: net returns of the tested bars, and nothing that was decided."""
+    from qtrade.files import write_json, write_parquet
+    from qtrade.pipeline.replay import backtest_name
+
+    def make(run: Run, net: pd.Series, *, strategy: str = "path_momentum", source: str = "0", **account: Any) -> Path:
+        described = {**run.config.backtest.model_dump(mode="json"), **account}
+        told = {"strategy": strategy, "spec": f"{strategy}()", "params": {}, "source": source, "account": described}
+        numbers = {"sharpe": 1.0, "sharpe_low": 0.5, "sharpe_high": 1.5, "net_annual_return": 0.1, "trades": 7.0}
+        folder = run.folder / "backtests" / backtest_name(strategy, {}, source, described)
+        write_parquet(folder / "equity.parquet", pd.DataFrame({"net": net, "buy_and_hold_net": 0.5 * net}))
+        write_json(folder / "metrics.json", {**told, "metrics": numbers, "buy_and_hold": {"sharpe": 0.5}})
+        return folder
 
     return make

@@ -22,6 +22,7 @@ from qtrade.evaluation.verdict import verdict
 from qtrade.forecasts import Forecasts
 from qtrade.ledger import Tried
 from qtrade.pipeline.backtest import describe, luck_of
+from qtrade.pipeline.positions import positions_of
 from qtrade.pipeline.venue import Venue
 from qtrade.report import backtest_figures, backtest_tables
 from qtrade.report.account import costs_assumed
@@ -61,7 +62,8 @@ def two_backtests(forecast_market: Callable[..., tuple[Bars, Forecasts, Float64A
         result = simulate(span, decided, ACCOUNT)
         told = json.loads(json.dumps(describe(strategy, venue, decided, result), allow_nan=False))
         luck = luck_of(result.net, span.periods_per_year, Tried(3, 0.001))
-        made.append(StrategyReport(told, luck, result.equity, venue.hold.equity))
+        held = positions_of(result.trades, span, span.index[-1])
+        made.append(StrategyReport(told, luck, result.equity, venue.hold.equity, held))
     return made
 
 
@@ -110,8 +112,8 @@ def rendered(report: ReportInput) -> str:
     return render(report)
 
 
-def words_of(page: str) -> str:
-    section = page[page.index('<h2 id="trading">') : page.index("<h2>How it was trained")]
+def words_of(page: str, first: str = "trading") -> str:
+    section = page[page.index(f'<h2 id="{first}">') : page.index('<h2 id="shift">')]
     shown = re.sub(r"<svg.*?</svg>", "", section, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", shown).split())
 
@@ -167,9 +169,11 @@ def test_a_sharpe_ratio_never_stands_alone(reports: list[StrategyReport], page: 
     bootstrap = interval(one.told["sharpe_bootstrap_low95"], one.told["sharpe_bootstrap_high95"], "ratio")
     (tile,) = [cell for label, cell in tiles(reports) if label.startswith("Sharpe ratio")]
     assert tile.text == number(sharpe, "ratio")
-    for needed in (analytic, f"bootstrap {bootstrap}", "3 trials", "PSR ", "DSR ", "MinTRL ", "there are 1.6 years"):
+    for needed in (analytic, "buy and hold ", "3 trials, DSR "):
         assert needed in tile.note
     words = words_of(page)
+    assert f"Its interval by the bootstrap {bootstrap}".replace("\N{NO-BREAK SPACE}", " ") in words
+    assert "there are 1.6 years" in words
     assert f"(PSR) {number(luck['psr_probability'], 'percent', 1)}" in words
     assert f"(DSR) {number(luck['dsr_probability'], 'percent', 1)}" in words
     assert "Tried on this market so far 3 trials" in words
@@ -182,20 +186,22 @@ def test_a_sharpe_ratio_never_stands_alone(reports: list[StrategyReport], page: 
 @pytest.mark.parametrize(
     ("years", "sharpe", "trials", "told"),
     [
-        (12.34, 0.4, 1, "; 1 trial; PSR 80%, DSR \N{EN DASH}; MinTRL 12.3 years, there are 1.6 years;"),
-        (None, -0.4, 2, "; 2 trials; PSR 80%, DSR \N{EN DASH}; MinTRL never, there are 1.6 years;"),
-        (None, None, 2, "; MinTRL \N{EN DASH}, there are 1.6 years;"),
+        (12.34, 0.4, 1, ["1 trial", "80.0%", "\N{EN DASH}", "12.3 years there are 1.6 years"]),
+        (None, -0.4, 2, ["2 trials", "80.0%", "\N{EN DASH}", "never there are 1.6 years"]),
+        (None, None, 2, ["2 trials", "80.0%", "\N{EN DASH}", "\N{EN DASH} there are 1.6 years"]),
     ],
 )
 def test_the_record_needed_is_told_beside_the_record_there_is(
-    reports: list[StrategyReport], years: float | None, sharpe: float | None, trials: int, told: str
+    report: ReportInput, years: float | None, sharpe: float | None, trials: int, told: list[str]
 ) -> None:
-    one = reports[0]
+    one = report.backtests[0]
     luck = {"trials": trials, "psr_probability": 0.8, "dsr_probability": None, "min_track_record_years": years}
-    (_, tile), *_ = tiles([replace(changed(one, metrics={**one.metrics, "sharpe": sharpe}), luck=luck)])[1:]
-    assert told in tile.note
+    changed_one = replace(changed(one, metrics={**one.metrics, "sharpe": sharpe}), luck=luck)
+    laid = trading((changed_one,), pd.DatetimeIndex([], tz="UTC"), report.evaluation, None)["strategies"][0]
+    assert [row[1] for row in cells(laid["luck"])[2:]] == told
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_numbers_that_are_undefined_break_nothing(report: ReportInput) -> None:
     one = report.backtests[0]
     nothing = dict.fromkeys(one.metrics)
@@ -227,6 +233,31 @@ def test_numbers_that_are_undefined_break_nothing(report: ReportInput) -> None:
     # One strategy is compared with none.
     assert "All strategies over the same bars" not in words
     assert "StepM" not in words
+
+
+@pytest.mark.usefixtures("undrawn_figures")
+def test_positions_are_told_or_that_there_were_none(report: ReportInput, page: str) -> None:
+    one = report.backtests[0]
+    assert one.positions is not None
+    words = words_of(page)
+    assert words.count("Its positions") == 2
+    assert f"Positions {number(len(one.positions), 'count')} " in words
+    best = one.positions.dropna(subset="closed")["net_return"].max()
+    assert f"{number(best, 'signed_percent')} " in words
+    for held, told in ((one.positions[:0], "It never held anything."), (None, "When it earned")):
+        drawn = words_of(render(replace(report, backtests=(replace(one, positions=held),), comparison=None)))
+        assert told in drawn
+        assert "Its positions" not in drawn
+
+
+def test_costs_and_delay_are_told_of_every_strategy(report: ReportInput, page: str) -> None:
+    section = page[page.index('<h2 id="costs">') : page.index('<h2 id="shift">')]
+    assert section.count("Net Sharpe ratio by cost per fill") == section.count("Net Sharpe ratio by delay of the") == 2
+    words = " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"<svg.*?</svg>", "", section, flags=re.DOTALL)).split())
+    for one in report.backtests:
+        gross, cost = (one.metrics[name] for name in ("gross_annual_return", "cost_annual"))
+        assert f"{number(gross, 'signed_percent', 1)} {number(cost, 'percent', 1)} " in words
+    assert "Assumed: 2 bp fees and 1 bp slippage per fill" in words
 
 
 # --- several strategies ---
@@ -265,11 +296,12 @@ def test_a_comparison_says_who_is_better_or_that_nobody_can_tell(report: ReportI
 # --- warnings ---
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_a_page_warns_of_what_makes_its_numbers_worth_little(report: ReportInput, page: str) -> None:
     one = report.backtests[0]
     account = {**one.told["account"], "delay": 0}
     bad = changed(one, account=account, ruined="2012-05-04 00:00:00+00:00", forecast_covered_share=0.99)
-    words = words_of(render(replace(report, backtests=(bad,), comparison=None)))
+    words = words_of(render(replace(report, backtests=(bad,), comparison=None)), "equity")
     assert "Nobody can make these trades." in words
     assert "The account was ruined on 2012-05-04." in words
     assert "RUINED" in words
@@ -280,17 +312,20 @@ def test_a_page_warns_of_what_makes_its_numbers_worth_little(report: ReportInput
     assert "ruined" not in plain.lower()
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_names_from_outside_are_escaped(report: ReportInput) -> None:
     one = report.backtests[0]
     told = {"strategy": EVIL, "spec": EVIL, "params": {EVIL: EVIL}, "engine": EVIL}
     regimes = [row | {"regime": EVIL} for row in one.told["regimes"]]
-    evil = changed(one, **told, regimes=regimes, cost_curve=[], delay_curve=[])
+    assert one.positions is not None
+    held = one.positions.assign(symbol=EVIL, reason=EVIL)
+    evil = replace(changed(one, **told, regimes=regimes, cost_curve=[], delay_curve=[]), positions=held)
     assert report.comparison is not None
     lead = next(iter(report.comparison["sharpe_difference"].values()))
     comparison = {**report.comparison, "sharpe_difference": {EVIL: lead}, "superior": [EVIL], "spa_p": 0.01}
     comparison |= {"spa_p_lower": 0.01, "spa_p_upper": 0.01}
     page = render(replace(report, backtests=(evil, evil), comparison=comparison))
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert page.count("&lt;script&gt;") > 20
 
 

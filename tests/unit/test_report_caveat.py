@@ -16,8 +16,8 @@ from qtrade.evaluation.skill import skill
 from qtrade.evaluation.staleness import Age, Staleness
 from qtrade.evaluation.transfer import Matrix
 from qtrade.forecasts import Forecasts
-from qtrade.report import caveat, caveat_figures
-from qtrade.report.text import UNKNOWN, Cell, HeatMap, Table, number, p_value, points
+from qtrade.report import caveat, caveat_figures, caveat_market
+from qtrade.report.text import UNKNOWN, Cell, HeatMap, Table, number, p_value
 from qtrade.types import Bars, Float64Array
 
 FOLDS, BARS, BEFORE, HORIZON = 5, 300, 100, 6
@@ -69,6 +69,21 @@ def test_gates_that_decided_speak_first_and_nothing_is_told_twice(found: Evaluat
     assert all(shown.split(": ", 1)[1].lower() not in line for shown in card["shown"])
     assert {*card["shown"], *card["folded"]} >= set(found.verdict.reasons)
     assert not set(card["shown"]) & set(card["folded"])
+
+
+def test_what_passed_is_a_reason_for_a_pass_alone(found: Evaluation) -> None:
+    gates = tuple(replace(gate, grade="PASS", reasons=(f"fine {gate.code}",)) for gate in found.gates)
+    passed = replace(found, gates=gates, verdict=replace(found.verdict, headline="PASS"))
+    assert [shown.rpartition(" ")[2] for shown in caveat.card(passed)["shown"]] == ["G2", "G3", "G8"]
+    failed = replace(gates[7], grade="FAIL")
+    opened = replace(passed, gates=(*gates[:7], failed, gates[8]), verdict=replace(found.verdict, headline="FAIL"))
+    assert caveat.card(opened)["shown"] == ["Interval coverage: fine G7"]
+
+
+def test_what_was_not_measured_is_a_reason_to_leave_it_open(found: Evaluation) -> None:
+    gates = tuple(replace(gate, grade="NOT MEASURED", reasons=(f"unknown {gate.code}",)) for gate in found.gates)
+    opened = replace(found, gates=gates, verdict=replace(found.verdict, headline="INCONCLUSIVE"))
+    assert caveat.card(opened)["shown"] == ["Skill: unknown G2", "Stability: unknown G3"]
 
 
 def test_every_gate_is_listed_with_its_grade_and_all_of_its_reasons(found: Evaluation) -> None:
@@ -134,7 +149,7 @@ def test_the_shuffled_rung_is_watermarked_in_figure_and_table(found: Evaluation)
     assert found.optimism is not None
     measured = {step["name"]: step for step in found.optimism["waterfall"][0]["steps"]}
     assert {name: row[1].text for name, row in rows.items()} == {
-        name: points(step["r2_difference"]) for name, step in measured.items()
+        name: number(100 * step["r2_difference"], "signed", 1) for name, step in measured.items()
     }
     assert "NOT EVIDENCE" not in ladder["figure"]
     assert told["model"] == "a cheap stand-in"
@@ -169,7 +184,7 @@ def test_the_heat_map_holds_every_score_and_outlines_what_a_trader_would_have_ha
     assert matrix.seen is not None
     assert matrix.optimism is not None
     assert told["averages"].rows[0][1].text == number(matrix.seen.r2, "signed_percent")
-    assert told["differences"].rows[0][1].text == points(matrix.optimism.r2_points)
+    assert told["differences"].rows[0][1].text == number(100 * matrix.optimism.r2_points, "signed", 1)
     assert told["differences"].rows[0][1].tone == "bad"
 
 
@@ -258,7 +273,7 @@ def test_the_suggested_retraining_is_marked_among_those_compared(found: Evaluati
 def test_regimes_with_too_little_data_are_grey_in_every_cell(found: Evaluation) -> None:
     study = found.regimes[0]
     skills = (replace(study.skill[0], enough=True), replace(study.skill[1], enough=False, n_eff=12.0))
-    table = caveat.regimes(replace(found, regimes=(replace(study, skill=skills),)))[0]["table"]
+    table = caveat_market.regimes(replace(found, regimes=(replace(study, skill=skills),)))[0]["table"]
     assert [{cell.tone for cell in row} == {"faint"} for row in table.rows] == [False, True]
     assert texts(table)[1][3] == "12"
     assert "Sharpe ratio, net" in table.columns
@@ -267,13 +282,13 @@ def test_regimes_with_too_little_data_are_grey_in_every_cell(found: Evaluation) 
 def test_regimes_without_trades_have_no_columns_for_them(found: Evaluation) -> None:
     study = found.regimes[0]
     skills = tuple(replace(one, trading_bars=None, sharpe=None, exposure=None) for one in study.skill)
-    table = caveat.regimes(replace(found, regimes=(replace(study, skill=skills),)))[0]["table"]
+    table = caveat_market.regimes(replace(found, regimes=(replace(study, skill=skills),)))[0]["table"]
     assert "Sharpe ratio, net" not in table.columns
     assert all(len(row) == len(table.columns) for row in table.rows)
 
 
 def test_training_and_test_mixes_stand_side_by_side(found: Evaluation) -> None:
-    told = caveat.regimes(found)[0]
+    told = caveat_market.regimes(found)[0]
     mix = found.regimes[0].mix
     assert told["novelty"] == "12.5%"
     for place, (label, cells) in enumerate(told["mix"].rows):
@@ -290,7 +305,7 @@ def test_training_and_test_mixes_stand_side_by_side(found: Evaluation) -> None:
 
 
 def test_features_are_told_as_flagged_as_in_training_or_unknown(found: Evaluation) -> None:
-    told = caveat.shift(found)
+    told = caveat_market.shift(found)
     rows = {row[0].text: row for row in told["all"].rows}
     assert list(rows) == ["momentum", "price", "volume_z", "all together"]
     assert rows["price"][1] == Cell("cannot tell", "", "faint")
@@ -303,7 +318,7 @@ def test_features_are_told_as_flagged_as_in_training_or_unknown(found: Evaluatio
 
 
 def test_coverage_is_told_per_method_horizon_and_regime(found: Evaluation) -> None:
-    told = caveat.intervals(found, found.index[BEFORE])
+    told = caveat_market.intervals(found, found.index[BEFORE])
     assert told is not None
     measured = found.intervals[HORIZON]
     assert [row[0].text for row in told["table"].rows] == [f"6, {name}" for name in ("split", "refit", "ACI", "NexCP")]
@@ -322,18 +337,19 @@ def test_an_interval_without_bounds_has_a_width_all_the_same(found: Evaluation) 
     error = 0.01 * np.random.default_rng(0).standard_normal((60, 1))
     few = {0: error[:3]}
     covered = online_intervals(error, np.zeros(60, dtype=np.int64), few, delay=1, stretch=100)
-    told = caveat.intervals(replace(found, intervals={HORIZON: covered}), found.index[BEFORE])
+    told = caveat_market.intervals(replace(found, intervals={HORIZON: covered}), found.index[BEFORE])
     assert told is not None
     assert told["table"].rows[0][2].text == "\N{INFINITY}"
     assert told["table"].rows[0][4] == Cell(UNKNOWN, "")
-    assert "too few origins for a stretch" in spoken(told["narrow"])
+    # Nothing is drawn where no stretch is long enough.
+    assert (told["wide"], told["narrow"]) == (None, None)
 
 
 def test_the_evidence_about_trading_holds_every_number_or_says_why_not(found: Evaluation) -> None:
     told = caveat.evidence(found)
     assert told is not None
     rows = {row[0].text: row[1] for row in told["table"].rows}
-    assert rows["Chance that it beats the luckiest useless trial (DSR)"] == Cell("0.52", "17 trials on record")
+    assert rows["Chance that it beats the luckiest useless trial (DSR)"] == Cell("52.0%", "17 trials on record")
     assert rows["Same positions at other times do as well"].text == "0.234"
     assert rows["Cost that eats the gross profit"].text == "1.75"
     assert rows["Sharpe ratio kept one bar later"].text == "0.66"

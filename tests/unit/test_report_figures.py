@@ -25,6 +25,36 @@ def test_thinning_keeps_the_ends_and_every_extreme() -> None:
     assert stamps.is_unique
 
 
+def test_paths_are_written_to_a_hundredth_of_a_point() -> None:
+    values = np.exp(np.cumsum(0.01 * np.random.default_rng(0).standard_normal(3_000)))
+    drawn = figures.equity(curve(values), curve(values[::-1]), pd.DatetimeIndex([], tz="UTC"), "e")
+    paths = re.findall(r' d="([^"]+)"', drawn)
+    assert len(paths) > 5
+    assert not any(re.search(r"\.\d{3}", path) for path in paths)
+    assert len(drawn) < 250_000
+
+
+def day_after(days: float) -> pd.DatetimeIndex:
+    start = pd.Timestamp("2017-04-03", tz="UTC")
+    return pd.DatetimeIndex([start, start + pd.Timedelta(days=days)])
+
+
+@pytest.mark.parametrize("most", [5, 7, 12])
+@pytest.mark.parametrize("days", [0.05, 0.3, 1.9, 5, 20, 59, 61, 200, 364, 700, 900, 1090, 1300, 3000, 9000])
+def test_any_span_of_time_has_a_few_dates_that_tell_the_year(most: int, days: float) -> None:
+    with mpl.rc_context(figures.STYLE):
+        figure, axes = figures.single(4.0, 3.0)
+        axes.plot(figures.naive(day_after(days)), [0.0, 1.0])
+        figures.few_dates(axes, most)
+        figure.canvas.draw()
+        left, right = axes.get_xlim()
+        shown = [tick for tick in axes.get_xticks() if left <= tick <= right]
+        assert 1 <= len(shown) <= most + 1
+        told = [label.get_text() for label in axes.get_xticklabels()]
+        told.append(axes.xaxis.get_major_formatter().get_offset())
+        assert any(re.match(r"20\d\d", words) for words in told)
+
+
 def test_equity_says_in_words_what_it_draws() -> None:
     drawn = figures.equity(curve([100, 150, 120]), curve([10, 10, 11]), pd.DatetimeIndex([], tz="UTC"), "e")
     label = re.search(r'aria-label="([^"]+)"', drawn)

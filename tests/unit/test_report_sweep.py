@@ -169,7 +169,7 @@ def test_the_page_stands_alone_and_shows_what_was_found(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep.html", told, table)
     text = (tmp_path / "sweep.html").read_text(encoding="utf-8")
     page = Page(text)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert "link" not in page.tags
     assert all(link.startswith("#") for link in page.links)
     assert len(page.ids) == len(set(page.ids))
@@ -191,7 +191,7 @@ def test_texts_from_outside_are_escaped() -> None:
         {EVIL: ["a", EVIL], "step": [1, 2, 3]}, lambda **values: float(values["step"]), strategy=EVIL, account=EVIL
     )
     page = Page(render(told, table))
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert EVIL in "".join(page.words)
 
 

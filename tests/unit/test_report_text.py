@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,6 +13,7 @@ from qtrade.report.text import (
     Cell,
     Kind,
     ahead,
+    decimals,
     interval,
     metric_cell,
     metric_tables,
@@ -19,6 +21,8 @@ from qtrade.report.text import (
     p_value,
     period,
     points,
+    reach,
+    several,
     shade,
     stamp,
 )
@@ -43,6 +47,27 @@ def test_numbers_have_one_spelling_each(value: float | None, kind: Kind, text: s
 
 def test_intervals_do_not_break_across_lines() -> None:
     assert interval(-0.1, 0.25, "signed") == "[\N{MINUS SIGN}0.10,\N{NO-BREAK SPACE}+0.25]"
+
+
+@pytest.mark.parametrize("bounds", [(None, None), (None, 0.1), (math.nan, math.nan)])
+def test_an_interval_that_is_not_known_has_no_brackets(bounds: tuple[float | None, float | None]) -> None:
+    assert interval(*bounds, "ratio") == "\N{EN DASH}"
+
+
+@pytest.mark.parametrize("kind", ["percent", "signed_percent", "ratio", "signed", "count", "money"])
+def test_what_rounds_to_nothing_has_no_sign(kind: Kind) -> None:
+    assert number(-1e-9, kind) == number(1e-9, kind)
+    assert number(1e-9, kind).startswith("0")
+
+
+def test_money_is_grouped_and_signed() -> None:
+    assert number(-12345.678, "money") == "\N{MINUS SIGN}12,345.68"
+
+
+def test_of_many_names_a_few_are_told() -> None:
+    assert several(["a", "b"]) == "a, b"
+    assert several([str(place) for place in range(8)]) == "0, 1, 2, 3, 4, 5, 6, 7"
+    assert several([str(place) for place in range(50)]) == "0, 1, 2 and 47 more"
 
 
 def test_tiny_p_values_are_not_spelled_out() -> None:
@@ -76,7 +101,7 @@ def test_gross_costs_and_net_stand_together_and_unknown_numbers_come_last() -> N
     own = {"zeta": 1.5, "trades": 3.0, "net_annual_return": 0.06, "cost_annual": 0.02, "gross_annual_return": 0.08}
     tables = metric_tables({"mine": own | {"sharpe_se": 0.4}, "Buy and hold": {"trades": 1.0}})
     assert [table.caption for table in tables] == ["Return", "Trading", "Other numbers"]
-    assert {table.columns for table in tables} == {("", "mine", "Buy and hold")}
+    assert {table.columns for table in tables} == {("Measure", "mine", "Buy and hold")}
     assert [row[0].text for row in tables[0].rows] == [
         "Gross return per year",
         "Costs per year",
@@ -116,6 +141,16 @@ def test_differences_of_r2_are_told_in_points() -> None:
 )
 def test_shades_grow_with_the_value_up_to_the_deepest(value: float, level: int) -> None:
     assert shade(value, 0.8) == level
+
+
+def test_a_wild_cell_does_not_pale_the_rest() -> None:
+    assert reach(np.array([[np.nan, 0.1], [-0.1, 50.0]] + [[0.1, 0.1]] * 20)) == pytest.approx(0.1)
+    assert reach(np.array([np.nan])) == 0.0
+
+
+@pytest.mark.parametrize(("most", "digits"), [(0.2, 1), (0.004, 2), (0.0004, 3), (0.0, 1)])
+def test_small_shares_get_decimals_enough_to_tell_them_apart(most: float, digits: int) -> None:
+    assert decimals(most) == digits
 
 
 def test_nothing_is_shaded_where_nothing_reaches_anywhere() -> None:
