@@ -3,7 +3,7 @@
 ::
 
     runs/<name>-<hash8>/
-      config.toml  manifest.json  bars.parquet
+      config.toml  manifest.json  bars.parquet  training.lock
       folds/<k>/seed-<s>/model.safetensors  scaler.json  forecasts.parquet  residuals.parquet  history.json
       forecasts.parquet  residuals.parquet
       baselines/<model>/...                  the same, for each model it is compared with
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,10 +27,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import qtrade.notebook_html as html
 from qtrade import __version__
 from qtrade.config import RunConfig, load_config
 from qtrade.data.manifest import ID_LENGTH
-from qtrade.errors import DataError, UsageError, nearest
+from qtrade.errors import DataError, QtradeError, UsageError, nearest
 from qtrade.features.scaler import Scaler
 from qtrade.files import read_json, read_parquet, sha256, write_json, write_parquet, write_text
 from qtrade.forecasts import Forecasts
@@ -52,6 +54,23 @@ class Run:
     def name(self) -> str:
         """Name of the folder."""
         return self.folder.resolve().name
+
+    def _repr_html_(self) -> str:
+        """Show what can be read; nothing about a run that cannot be read is worth an error here."""
+        parts, facts = [html.heading(self.name)], {"folder": str(self.folder)}
+        with suppress(DataError, KeyError, TypeError):
+            told = read_json(self.folder / "evaluation.json", fix="")["verdict"]
+            parts.append(html.verdict(str(told["headline"]), str(told["line"])))
+        with suppress(QtradeError, KeyError, TypeError):
+            manifest = self.manifest
+            data = manifest["data"]
+            facts |= {
+                "model": self.config.model,
+                "symbols": html.as_text(data["symbols"]),
+                "bars": f"{data['bars']:,} of {data['interval']}, {data['first'][:10]} to {data['last'][:10]}",
+                "folds": html.as_text(len(manifest["folds"])),
+            }
+        return html.piece(*parts, html.facts(facts))
 
     @property
     def config(self) -> RunConfig:
@@ -153,7 +172,8 @@ def open_run(runs: Path, name: str) -> Run:
 
 def list_runs(runs: Path) -> list[Run]:
     """Return the runs in a folder, by name."""
-    return [Run(path.parent) for path in sorted(runs.glob("*/manifest.json"))]
+    found = sorted(runs.glob("*/manifest.json"))
+    return [Run(path.parent) for path in found if not path.parent.name.startswith(".")]  # hidden: half removed
 
 
 def start_run(
@@ -173,22 +193,37 @@ def start_run(
     UsageError
         If the folder holds the run of another configuration.
     """
-    identity = config.forecast_hash(**facts)
-    run = Run(runs / f"{config.name}-{identity[:8]}")
-    if (run.folder / "manifest.json").exists():
-        check_run(run)
-        if run.manifest["forecast_hash"] != identity:
-            raise UsageError(
-                f"{run.folder} belongs to another run",
-                why=f"its hash is {run.manifest['forecast_hash'][:16]}, this run's is {identity[:16]}",
-                fix="choose another --name, or move the folder away",
-            )
+    run, there = place_of(runs, config, facts)
+    if there:
         return run
     write_text(run.folder / "config.toml", _pinned(config, description).to_toml())
     write_parquet(run.folder / "bars.parquet", pd.concat({name: getattr(bars, name) for name in BAR_FIELDS}, axis=1))
+    identity = config.forecast_hash(**facts)
     manifest = {"schema": 1, "forecast_hash": identity, "facts": dict(facts), "versions": versions(), **description}
     write_json(run.folder / "manifest.json", manifest)
     return run
+
+
+def place_of(runs: Path, config: RunConfig, facts: Mapping[str, str]) -> tuple[Run, bool]:
+    """Find the folder that a run has, or will have, and whether it is there.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds the run of another configuration.
+    """
+    identity = config.forecast_hash(**facts)
+    run = Run(runs / f"{config.name}-{identity[:8]}")
+    if not (run.folder / "manifest.json").exists():
+        return run, False
+    check_run(run)
+    if run.manifest["forecast_hash"] != identity:
+        raise UsageError(
+            f"{run.folder} belongs to another run",
+            why=f"its hash is {run.manifest['forecast_hash'][:16]}, this run's is {identity[:16]}",
+            fix="choose another --name, or move the folder away",
+        )
+    return run, True
 
 
 def save_config(run: Run, config: RunConfig) -> None:

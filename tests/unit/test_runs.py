@@ -13,7 +13,8 @@ from qtrade.errors import DataError, UsageError
 from qtrade.features.scaler import Scaler
 from qtrade.forecasts import Forecasts
 from qtrade.models.base import Epoch, History, Shape
-from qtrade.models.baselines import Naive, NoSettings
+from qtrade.models.baselines import Naive
+from qtrade.models.settings import NoSettings
 from qtrade.runs import (
     FOLD_FILES,
     Run,
