@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+import qtrade.notebook_html as html
 from qtrade.errors import DataError, IntegrityError, UsageError
 from qtrade.paths import Paths, missing_residuals
 from qtrade.types import Bars, Float64Array, IntArray
@@ -96,6 +97,24 @@ class Forecasts:
 
     def __len__(self) -> int:
         return len(self.path)
+
+    def __repr__(self) -> str:
+        names = len(set(self.symbol))
+        size = f"{len(self):,} paths of {self.horizon} steps, {names} symbol{'s' if names != 1 else ''}"
+        span = f", {self.origin.min():%Y-%m-%d} to {self.origin.max():%Y-%m-%d}" if len(self) else ""
+        return f"Forecasts({size}, {len(np.unique(self.fold))} folds, {len(np.unique(self.seed))} seeds{span})"
+
+    def _repr_html_(self) -> str:
+        end = self.path.sum(axis=1)
+        rows = []
+        for symbol in dict.fromkeys(self.symbol):
+            mine = self.symbol == symbol
+            origins, moves = self.origin[mine], np.expm1(end[mine])
+            spread = tuple(f"{one:+.2%}" for one in (moves.min(), np.median(moves), moves.max()))
+            rows.append((symbol, len(origins), f"{origins.min():%Y-%m-%d}", f"{origins.max():%Y-%m-%d}", *spread))
+        last = f"after {self.horizon} bars"
+        titles = ("symbol", "forecasts", "first origin", "last origin", f"lowest {last}", "median", "highest")
+        return html.piece(html.heading(repr(self)), html.table(titles, rows[: html.MOST_ROWS], of=len(rows)))
 
     @property
     def horizon(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+import qtrade.notebook_html as html
 from qtrade.errors import DataError, UsageError
 from qtrade.types import Float64Array, IntArray
 
@@ -78,6 +79,15 @@ class Paths:
                 raise ValueError(f"'{name}' must be {shape}, got {getattr(self, name).shape}")
         for values in (self.returns, self.folds, self.train_ends):
             values.setflags(write=False)
+
+    def __repr__(self) -> str:
+        return f"Paths({len(self.index):,} bars, {len(self.columns)} symbols, {self.horizon} steps)"
+
+    def _repr_html_(self) -> str:
+        shares = self.has_forecast().mean()
+        rows = [(symbol, f"{share:.1%}") for symbol, share in shares.head(html.MOST_ROWS).items()]
+        titles = ("symbol", "bars with a forecast")
+        return html.piece(html.heading(repr(self)), html.table(titles, rows, of=len(shares)))
 
     @property
     def horizon(self) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+import qtrade.notebook_html as html
 from qtrade.errors import DataError, IntegrityError
 
 Float32Array = NDArray[np.float32]
@@ -26,6 +27,7 @@ IntArray = NDArray[np.int64]
 
 PRICE_FIELDS = ("open", "high", "low", "close")
 BAR_FIELDS = (*PRICE_FIELDS, "volume")
+_NAMED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,17 @@ class Bars:
     def __len__(self) -> int:
         return len(self.index)
 
+    def __repr__(self) -> str:
+        return f"Bars({len(self):,} of {self.interval}, {_named(self.symbols)}, {_span(self.index)}, {self.calendar})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (symbol, close.iloc[0], close.iloc[-1], close.min(), close.max(), self.volume[symbol].mean())
+            for symbol, close in ((symbol, self.close[symbol]) for symbol in self.symbols[: html.MOST_ROWS])
+        ]
+        titles = ("symbol", "first close", "last close", "lowest close", "highest close", "mean volume")
+        return html.piece(html.heading(repr(self)), html.table(titles, rows, of=len(self.symbols)))
+
     @property
     def index(self) -> pd.DatetimeIndex:
         """UTC stamps of the T bars."""
@@ -164,6 +177,21 @@ class Features:
             raise ValueError(f"features must be float32 of shape {shape}, got {self.values.dtype} {self.values.shape}")
         if not 0 <= self.warmup <= len(self.index):
             raise ValueError(f"warmup must lie in 0..{len(self.index)}, got {self.warmup}")
+
+    def __repr__(self) -> str:
+        size = f"{len(self.index):,} bars, {len(self.names)} features, {_named(self.symbols)}"
+        return f"Features({size}, the first {self.warmup:,} bars warm up)"
+
+    def _repr_html_(self) -> str:
+        known = self.values[self.warmup :].astype(np.float64)
+        rows = [
+            (name, *(float(pick(known[:, :, place])) for pick in (np.mean, np.std, np.min, np.max)))
+            if len(known)
+            else (name, None, None, None, None)
+            for place, name in enumerate(self.names[: html.MOST_ROWS])
+        ]
+        titles = ("feature", "mean", "standard deviation", "lowest", "highest")
+        return html.piece(html.heading(repr(self)), html.table(titles, rows, of=len(self.names)))
 
 
 @dataclass(frozen=True)
@@ -276,3 +304,22 @@ class BacktestResult:
     def __post_init__(self) -> None:
         if not np.array_equal(self.net.to_numpy(), (self.gross - self.cost).to_numpy()):
             raise IntegrityError("net return is not gross minus cost")
+
+    def __repr__(self) -> str:
+        grown = self.equity.iloc[-1] / self.equity.iloc[0] - 1
+        end = "" if self.ruined is None else f", ruined at {self.ruined}"
+        return f"BacktestResult({len(self.net):,} bars, {len(self.trades):,} fills, equity {grown:+.2%}{end})"
+
+    def _repr_html_(self) -> str:
+        sums = {name: f"{getattr(self, name).sum():+.2%}" for name in ("gross", "cost", "net")}
+        titles = {"gross": "gross return, summed", "cost": "cost, summed", "net": "net return, summed"}
+        return html.piece(html.heading(repr(self)), html.facts({titles[name]: value for name, value in sums.items()}))
+
+
+def _named(symbols: Sequence[str]) -> str:
+    """Name a few symbols, and count more."""
+    return ", ".join(symbols) if len(symbols) <= _NAMED else f"{len(symbols)} symbols"
+
+
+def _span(index: pd.DatetimeIndex) -> str:
+    return f"{index[0]:%Y-%m-%d} to {index[-1]:%Y-%m-%d}"

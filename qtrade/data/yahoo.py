@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from qtrade.calendars import ALWAYS, CURRENCIES, INTERVALS, INTRADAY, LONGER_THAN_A_DAY, known_stamps
+from qtrade.calendars import ALWAYS, CURRENCIES, INTERVALS, INTRADAY, known_stamps
 from qtrade.data.defects import without
 from qtrade.data.exchanges import EXCHANGES
+from qtrade.data.freshness import SETTLING, bar_end, utc_now
 from qtrade.data.raw import RAW_FIELDS, Finding, RawBars, SourceBusyError, between
 from qtrade.data.throttle import TokenBucket
 from qtrade.errors import DataError, UsageError, nearest
@@ -26,15 +27,6 @@ from qtrade.progress import Progress, Silent
 from qtrade.settings import Settings
 from qtrade.types import PRICE_FIELDS
 
-# Yahoo shows many exchanges up to 20 minutes late and corrects the last bars for a while.
-_SETTLING = pd.Timedelta(minutes=30)
-
-_PERIODS = {
-    "1d": pd.DateOffset(days=1),
-    "1wk": pd.DateOffset(weeks=1),
-    "1mo": pd.DateOffset(months=1),
-    "3mo": pd.DateOffset(months=3),
-}
 _ALIGNED = {"1wk": "W", "1mo": "M", "3mo": "Q"}
 
 
@@ -59,10 +51,6 @@ class YahooConfig(Settings):
     """Seconds before the second attempt; doubled before every further one."""
     limited_delay: float = Field(default=15.0, ge=0)
     """The same after Yahoo said that it was asked too often."""
-
-
-def _utc_now() -> pd.Timestamp:
-    return pd.Timestamp.now("UTC")
 
 
 class Yahoo:
@@ -91,7 +79,7 @@ class Yahoo:
         progress: Progress | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], pd.Timestamp] = _utc_now,
+        now: Callable[[], pd.Timestamp] = utc_now,
     ) -> None:
         self._config = config or YahooConfig()
         self._progress = progress or Silent()
@@ -134,7 +122,7 @@ class Yahoo:
                 raise missing
         frame = pd.concat(tables) if len(tables) > 1 else tables[0]
         frame = frame[~frame.index.duplicated(keep="last")]
-        while len(frame) and _end(frame.index[-1], interval, calendar, zone) + _SETTLING > self._now():
+        while len(frame) and bar_end(frame.index[-1], interval, calendar, zone) + SETTLING > self._now():
             frame = frame.iloc[:-1]
         frame, findings = _without_gaps(frame)
         return RawBars(symbol, self.name, interval, calendar, zone, between(frame, start, end), findings)
@@ -148,7 +136,7 @@ class Yahoo:
         expected = known_stamps(last + pd.Timedelta(1, "ns"), until, stored.interval, stored.calendar)
         if len(expected) == 0:
             return False
-        return _end(expected[0], stored.interval, stored.calendar, stored.exchange_zone) + _SETTLING <= now
+        return bar_end(expected[0], stored.interval, stored.calendar, stored.exchange_zone) + SETTLING <= now
 
     def earliest(self, interval: str) -> pd.Timestamp | None:
         """Tell since when Yahoo still has bars of an interval."""
@@ -309,21 +297,6 @@ def _without_gaps(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Finding, ...
     lost = frame.index[rows]
     example = "Yahoo gave no price for this bar; it was left out"
     return without(frame, rows), (Finding("missing_price", "warning", len(lost), str(lost[0]), str(lost[-1]), example),)
-
-
-def _end(stamp: pd.Timestamp, interval: str, calendar: str, zone: str) -> pd.Timestamp:
-    """Moment after which a bar changes no more; a bit later for one that the session's end cuts short."""
-    if interval in INTRADAY:
-        return stamp + INTRADAY[interval]
-    day = stamp.tz_localize(None)
-    opened, over = (
-        moment.tz_localize(zone, ambiguous=True, nonexistent="shift_forward").tz_convert("UTC")
-        for moment in (day, day + _PERIODS[interval])
-    )
-    if interval in LONGER_THAN_A_DAY or calendar in (ALWAYS, CURRENCIES):
-        return over
-    minutes = known_stamps(opened, over, "1m", calendar)
-    return minutes[-1] + INTRADAY["1m"] if len(minutes) else over
 
 
 def _unknown(symbol: str) -> DataError:

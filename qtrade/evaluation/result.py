@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+import qtrade.notebook_html as html
 from qtrade.backtest.statistics import ShiftNull
 from qtrade.evaluation.by_regime import FoldHeatmap, RegimeSkill
 from qtrade.evaluation.coverage import Coverage
@@ -201,6 +202,16 @@ class Evaluation:
             if traded is None
             else {"strategy": traded.strategy, **traded.evidence.to_dict(), "shift_null": traded.null.to_dict()},
         }
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.verdict.headline}: {self.verdict.line})"
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{gate.code} {gate.title}", gate.grade, gate.reasons[0]) for gate in self.gates]
+        return html.piece(
+            html.verdict(self.verdict.headline, self.verdict.line),
+            html.table(("gate", "grade", "what was found"), rows),
+        )
 
     def _stamps(self) -> dict[str, str] | None:
         """Say when the likeliest break was, and the ends of its 95 % range."""

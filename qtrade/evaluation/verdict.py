@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import qtrade.notebook_html as html
 from qtrade.evaluation.scores import Comparison
 from qtrade.evaluation.significance import holm
 from qtrade.evaluation.skill import LEVEL, MIN_LABELS, HorizonSkill, answers, better_than_both
@@ -31,6 +32,9 @@ class Verdict:
             "reasons": list(self.reasons),
             "horizon_bars": self.horizon,
         }
+
+    def _repr_html_(self) -> str:
+        return html.piece(html.verdict(self.headline, self.line), *map(html.paragraph, self.reasons))
 
 
 def verdict(skill: Sequence[HorizonSkill]) -> Verdict:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import qtrade.notebook_html as html
 from qtrade.backtest.bootstrap import sharpe_interval
 from qtrade.backtest.comparison import Comparison, compare
 from qtrade.backtest.costs import BacktestConfig
@@ -62,6 +63,14 @@ class Tested:
         """The strategy as it can be typed again."""
         return str(self.told["spec"])
 
+    def __repr__(self) -> str:
+        sharpe = html.ratio(self.told["metrics"]["sharpe"])
+        return f"Tested({self.name}, Sharpe ratio {sharpe}, {len(self.net):,} bars)"
+
+    def _repr_html_(self) -> str:
+        rows = [_row(self.name, {**self.told["metrics"], **self.luck}), _row(_HOLD, self.told["buy_and_hold"])]
+        return html.piece(html.table(_TITLES, rows), html.paragraph(f"Saved in {self.folder}."))
+
 
 @dataclass(frozen=True, eq=False)
 class Backtests:
@@ -85,6 +94,15 @@ class Backtests:
     account: BacktestConfig
     periods_per_year: float
     seed: int
+
+    def __repr__(self) -> str:
+        return f"Backtests({', '.join(one.name for one in self.tested)}; {self.tried.trials:,} trials so far)"
+
+    def _repr_html_(self) -> str:
+        rows = [_row(one.name, {**one.told["metrics"], **one.luck}) for one in self.tested]
+        hold = [_row(_HOLD, self.tested[0].told["buy_and_hold"])] if self.tested else []
+        told = f"{self.tried.trials:,} trials on this market so far; DSR is the probability of skill after all of them."
+        return html.piece(html.table(_TITLES, [*rows, *hold]), html.paragraph(told))
 
     def compare(self) -> Comparison:
         """Hold them against buy-and-hold: SPA and StepM (see `qtrade.backtest.comparison`)."""
@@ -265,3 +283,25 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Lay a table out as JSON: a dict per row, its label included, with None for what is undefined."""
     rows: list[dict[str, Any]] = json.loads(table.reset_index().to_json(orient="records", date_format="iso"))
     return rows
+
+
+_HOLD = "buy and hold"
+_TITLES = (
+    "strategy",
+    "gross a year",
+    "cost a year",
+    "net a year",
+    "Sharpe ratio",
+    "95% interval",
+    "DSR",
+    "fall",
+    "fills",
+)
+
+
+def _row(name: str, numbers: Mapping[str, Any]) -> tuple[object, ...]:
+    """Lay the numbers of one backtest out as a notebook shows them."""
+    shares = (html.share(numbers[key]) for key in ("gross_annual_return", "cost_annual", "net_annual_return"))
+    low, high = (html.ratio(numbers[key]) for key in ("sharpe_low", "sharpe_high"))
+    luck, fall = html.ratio(numbers.get("dsr_probability")), html.share(numbers["max_drawdown"])
+    return name, *shares, html.ratio(numbers["sharpe"]), f"{low} to {high}", luck, fall, int(numbers["trades"])

@@ -5,65 +5,65 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from qtrade.config import RunConfig
+from qtrade.data.cache import Cache
+from qtrade.data.freshness import freshness, utc_now
 from qtrade.errors import UsageError
 from qtrade.files import write_parquet, write_text
 from qtrade.forecasts import Forecasts
 from qtrade.models.device import set_threads
 from qtrade.models.neural import InformerModel
 from qtrade.pipeline.fitting import load_fitted
+from qtrade.pipeline.latest import newest_bars
 from qtrade.pipeline.market import Market, check_files, derive, scaled
+from qtrade.pipeline.prediction import Origin, Prediction
+from qtrade.pipeline.standing import standing
 from qtrade.progress import Progress
 from qtrade.report.attention import attention_figure
+from qtrade.report.forecast_figure import check_picture, draw_forecast
+from qtrade.report.forecast_outlook import LEVELS, Outlook, band
 from qtrade.runs import Run, check_run, forecast_frame, rows_of
 from qtrade.types import Bars, Float64Array
 from qtrade.windows import Rows, realised
 
 LOW, HIGH = 0.1, 0.9
-"""Quantiles between which a forecast's interval lies."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Forecasts of a trained run.
-
-    Attributes
-    ----------
-    forecasts
-        One row per (symbol, origin, seed), each of the newest model that was there at its origin.
-    path
-        (S * H) rows: what is expected after the last origin, per symbol and step; `return` is simple, since the origin.
-    files
-        What was written.
-    seconds
-        Time the models took to predict, with loading them and scaling what they read.
-    """
-
-    forecasts: Forecasts
-    path: pd.DataFrame
-    files: tuple[Path, ...]
-    seconds: float
+"""Quantiles between which a forecast's interval lies where there is room for one only."""
+SHOWN_HORIZONS = 2
+"""Horizons of past closes that are drawn before a forecast."""
 
 
 def forecast_run(
-    run: Run, *, progress: Progress, since: str | None = None, bars: Bars | None = None, attention: bool = False
+    run: Run,
+    *,
+    progress: Progress,
+    since: str | None = None,
+    bars: Bars | None = None,
+    latest: Cache | None = None,
+    now: pd.Timestamp | None = None,
+    attention: bool = False,
+    out: Path | None = None,
 ) -> Prediction:
-    """Forecast with the models of a run, and write what they say to its folder ``predictions``.
+    """Forecast with the models of a run; write what they say, and a picture of it, to its folder ``predictions``.
 
     Parameters
     ----------
     since
         Date of the first origin; by default the last bar is the only one.
     bars
-        Newer bars of the same symbols than the run was trained on; by default its own.
+        Other bars of the same symbols than the run was trained on; by default its own.
+    latest
+        Cache whose newest bars to start from, in place of `bars`.
+    now
+        UTC moment by which the age of the bars is told; by default the present.
     attention
         Draw where the encoders look in the last window, too, one picture per symbol and encoder layer.
+    out
+        Picture to draw in place of the one in ``predictions``: a PNG or an SVG.
 
     Raises
     ------
@@ -71,15 +71,26 @@ def forecast_run(
         If no model is as old as the origins asked for, attention is asked of a model without, or a file of the user's
         that decides features or target is not what it was.
     DataError
-        If the bars are not what the models were trained for, or a fold is incomplete.
+        If the bars are not what the models were trained for, the newest are too old, or a fold is incomplete.
+    IntegrityError
+        If the run is INVALID.
     """
     check_run(run)
     config = run.config
     if attention and config.model != "informer":
         raise UsageError(f"'{config.model}' has no attention to look at", fix="leave out --attention")
+    if out is not None:
+        check_picture(out)
     check_files(run, config)
+    now = utc_now() if now is None else now
+    origin: Origin = "the run"
+    if latest is not None:
+        origin, bars = "the cache", newest_bars(config.data, latest, now)
+    elif bars is not None:
+        origin = "the caller"
     market = derive(config, bars or run.bars)
     folds = _folds(run, market, since)
+    stand = standing(run, market, folds[-1][1])
     oldest = market.bars.index[folds[0][2][0]]
     if since is not None and oldest > pd.Timestamp(since, tz="UTC"):
         progress.message(f"before {oldest:%Y-%m-%d} there is no model of its time, or too few bars for its inputs")
@@ -100,10 +111,14 @@ def forecast_run(
         progress.advance(len(origins), f"fold {number + 1}")
     forecasts = _gather(run, config, market, parts)
     table = _next_path(market, forecasts, config.split.delay)
-    files = list(_write(run, config, market, forecasts, table))
+    outlooks = tuple(_outlooks(market, table, config.window.horizon))
+    picture = out or run.folder / "predictions" / f"path-{_slug(str(forecasts.origin.max()))}.png"
+    draw_forecast(outlooks, picture, headline=stand.headline, line=stand.line)
+    files = [picture, *_write(run, config, market, forecasts, table)]
     if attention:
         files += _draw_attention(run, config, market, folds[-1])
-    return Prediction(forecasts, table, tuple(files), seconds)
+    fresh = freshness(market.bars, now)
+    return Prediction(run.name, stand, origin, fresh, forecasts, table, outlooks, tuple(files), seconds)
 
 
 def _folds(run: Run, market: Market, since: str | None) -> list[tuple[int, pd.Timestamp, range]]:
@@ -128,7 +143,7 @@ def _folds(run: Run, market: Market, since: str | None) -> list[tuple[int, pd.Ti
             f"there is no bar to forecast from at {wanted:%Y-%m-%d} or later",
             why=f"the bars end at {index[-1]:%Y-%m-%d}, the oldest model is of {ends[0][1]:%Y-%m-%d}, "
             f"and a forecast needs {market.features.warmup + run.config.window.seq_len} bars before it",
-            fix="choose an earlier --since, or fetch more bars and add --fresh",
+            fix="choose an earlier --since, or fetch more bars and add --latest",
         )
     return found
 
@@ -157,20 +172,22 @@ def _gather(
 
 
 def _next_path(market: Market, forecasts: Forecasts, delay: int) -> pd.DataFrame:
-    """Tell what is expected after the last origin: stamps, prices, and the interval that validation errors give."""
+    """Tell what is expected after the last origin: stamps, prices, and the intervals that validation errors give."""
     mean = forecasts.seed_mean()
     latest = mean.where(np.asarray(mean.origin == mean.origin.max()))
     position = int(market.bars.index.get_indexer(latest.origin[:1])[0])
     start = int(market.future_start[position]) + delay
     stamps = market.expected[start : start + latest.horizon]
+    expected = latest.cumulative()
+    # Errors that lean to one side move the interval there; the forecast itself stays what the model says.
+    ends = {
+        name: latest.quantile(q)
+        for level in LEVELS
+        for name, q in zip(band(level), (0.5 - level / 200, 0.5 + level / 200), strict=True)
+    }
     tables = []
     for row, symbol in enumerate(latest.symbol):
-        moves = latest.cumulative()[row]
-        errors = np.cumsum(latest.residuals[(int(latest.fold[row]), int(latest.seed[row]), str(symbol))], axis=1)
-        # Errors that lean to one side move the interval there; the forecast itself stays what the model says.
-        low, high = np.quantile(errors, (LOW, HIGH), axis=0)
         price = float(market.bars.close[symbol].iloc[position])
-        prices = {"price": moves, "low": moves + low, "high": moves + high}
         tables.append(
             pd.DataFrame(
                 {
@@ -178,12 +195,21 @@ def _next_path(market: Market, forecasts: Forecasts, delay: int) -> pd.DataFrame
                     "origin": latest.origin[row],
                     "step": np.arange(1, latest.horizon + 1),
                     "time": stamps,
-                    "return": np.expm1(moves),
-                    **{name: price * np.exp(values) for name, values in prices.items()},
+                    "return": np.expm1(expected[row]),
+                    "price": price * np.exp(expected[row]),
+                    **{name: price * np.exp(values[row]) for name, values in ends.items()},
                 }
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+def _outlooks(market: Market, table: pd.DataFrame, horizon: int) -> Iterator[Outlook]:
+    """Put the closes before each symbol's path to it."""
+    for symbol, rows in table.groupby("symbol", sort=False):
+        recent = market.bars.close[symbol].loc[: rows["origin"].iloc[0]].iloc[-(SHOWN_HORIZONS * horizon + 1) :]
+        ahead = rows.set_index("time")[["price", *(name for level in LEVELS for name in band(level))]]
+        yield Outlook(str(symbol), recent, ahead)
 
 
 def _write(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, table: pd.DataFrame) -> Iterator[Path]:
