@@ -1,28 +1,35 @@
-"""Commands about strategies: backtest, sweep, explain, trials, strategies, init."""
+"""Commands that try strategies on a run: backtest, sweep, explain."""
 
 from __future__ import annotations
 
-import math
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from qtrade.cli_data import JsonOption
+from qtrade.cli_app import App
+from qtrade.cli_options import RUNS, DryRunOption, JsonOption, RunArgument, RunsOption, StrategiesOption, StrategyOption
 from qtrade.errors import UsageError
-from qtrade.terminal import err, make_table, number, out, print_json, print_path, print_records, progress_bars
+from qtrade.terminal import (
+    count,
+    make_table,
+    note,
+    number,
+    out,
+    print_json,
+    print_numbers,
+    print_path,
+    print_plain,
+    progress_bars,
+)
 
 if TYPE_CHECKING:
     from qtrade.pipeline.backtest import Backtests
 
-backtest_app = typer.Typer()
+backtest_app = App()
 
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of runs.")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its folder.")]
 DelayOption = Annotated[
     int | None, typer.Option("--delay", help="Bars from a decision to its fill.", show_default=False)
 ]
@@ -33,9 +40,7 @@ AccountOption = Annotated[
     list[str] | None,
     typer.Option("--account", help="A setting of the account, as costs.borrow_bps=50. Repeatable.", show_default=False),
 ]
-RUNS = Path("runs")
 _HASTY = "Filled at the very close that decides: nobody can do that."
-_KINDS = {"backtest": "backtest", "sweep": "swept variant", "evaluation": "evaluation"}
 NEARLY_ALL = 0.99
 """Share of decisions with a forecast below which the rest is worth a word."""
 
@@ -43,10 +48,7 @@ NEARLY_ALL = 0.99
 @backtest_app.command()
 def backtest(
     run_name: RunArgument,
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option("--strategy", "-s", help="Name, path or spec. Repeatable. Default: those of the run."),
-    ] = None,
+    strategy: StrategiesOption = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the strategy, as threshold=0.01. Repeatable.")
     ] = None,
@@ -56,9 +58,11 @@ def backtest(
     as_json: JsonOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Backtest strategies on the forecasts of a run, and compare them with buy-and-hold.
+    """Backtest strategies on the forecasts of a run.
 
-    Example: qtrade backtest run-1a2b3c4d -s path_momentum -s "vol_target(base=tranches, target=0.1)"
+    They are compared with one another and with buy-and-hold.
+
+    Example: qtrade backtest run -s path_momentum -s "vol_target(base=tranches, target=0.1)"
     """
     from qtrade.config import parse_assignment
     from qtrade.pipeline.backtest import RuinedError, backtest_run, load_strategies
@@ -93,7 +97,7 @@ def backtest(
         for one in backtests.tested:
             print_path(one.folder)
         if config.backtest != found.config.backtest:
-            err.print("the report leaves these out: it shows backtests with the account of the run", style="yellow")
+            note("the report leaves these out: it shows backtests with the account of the run", style="yellow")
     if ruined:
         raise ruined
 
@@ -101,7 +105,7 @@ def backtest(
 @backtest_app.command()
 def sweep(
     run_name: RunArgument,
-    strategy: Annotated[str, typer.Option("--strategy", "-s", help="Name, path or spec.")],
+    strategy: StrategyOption,
     param: Annotated[
         list[str],
         typer.Option("--param", "-p", help="What varies: threshold=0:0.01:0.001 or step=1,6,12. Repeatable."),
@@ -112,12 +116,15 @@ def sweep(
     delay: DelayOption = None,
     fill: FillOption = None,
     account: AccountOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Try every combination of some parameters, and say what is left of the best of them.
+    """Try all combinations of some parameters.
 
-    Example: qtrade sweep run-1a2b3c4d -s forecast_sign -p threshold=0:0.01:0.001 -p step=1,6,12,24
+    Says what is left of the best once luck is taken away.
+
+    Example: qtrade sweep run -s forecast_sign -p threshold=0:0.01:0.001 -p long_only=true,false
     """
     from qtrade.config import parse_assignment
     from qtrade.pipeline.axes import parse_axis
@@ -132,6 +139,15 @@ def sweep(
     found = open_run(runs, run_name)
     config = traded_otherwise(found, _account(delay, fill, account))
     loaded = load_strategy(strategy, params, strategy_folders())
+    if dry_run:
+        from qtrade.pipeline.plan_sweep import plan_sweep
+
+        plan = plan_sweep(found, loaded, axes, config=config)
+        if as_json:
+            print_json(plan.to_dict())
+        else:
+            print_plain("\n".join(plan.lines()))
+        return
     with progress_bars() as progress:
         made = sweep_run(found, loaded, axes, progress=progress, config=config)
     if as_json:
@@ -153,9 +169,9 @@ def explain(
     as_json: JsonOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Follow one trade: the forecast, the model, the decision, the fill, its cost, and what came of it.
+    """Follow one trade from the forecast to what came of it.
 
-    Example: qtrade explain run-1a2b3c4d -s forecast_sign --trade 17
+    Example: qtrade explain run -s forecast_sign --trade 1
     """
     from qtrade.pipeline.explain import explain_trade
     from qtrade.pipeline.saved import find_backtest
@@ -176,120 +192,6 @@ def explain(
         print_path(picture)
 
 
-@backtest_app.command()
-def trials(
-    run_name: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Only what was tried on the market of this run.")
-    ] = None,
-    last: Annotated[int, typer.Option("--last", min=1, help="How many to list, the newest first.")] = 20,
-    as_json: JsonOption = False,
-    runs: RunsOption = RUNS,
-) -> None:
-    """List every strategy and model that was ever tried, by which Sharpe ratios are judged.
-
-    Example: qtrade trials run-1a2b3c4d
-    """
-    from qtrade.ledger import FILE_NAME, Ledger
-    from qtrade.pipeline.venue import open_venue
-    from qtrade.runs import open_run
-
-    ledger, market, periods = Ledger(runs / FILE_NAME), None, math.nan
-    if run_name is not None:
-        found = open_run(runs, run_name)
-        venue = open_venue(found, found.config)
-        market, periods = venue.market, venue.span.periods_per_year
-    listed = ledger.trials(market)
-    rows = [
-        {
-            "at": f"{one.at:%Y-%m-%d %H:%M}",
-            "run": one.run,
-            "kind": one.kind,
-            "strategy": one.strategy or "-",
-            "symbols": list(one.market.symbols),
-            "interval": one.market.interval,
-            "tested": f"{one.market.first:%Y-%m-%d} to {one.market.last:%Y-%m-%d}",
-            "bars": one.bars,
-            "sharpe_per_bar": one.sharpe,
-        }
-        for one in reversed(listed)
-    ]
-    if as_json:
-        print_json(rows)
-        return
-    shown = _folded(rows, periods)[:last]
-    print_records(shown, False, hidden=("symbols", "interval", "bars", "tested")[0 if market else 1 :])
-    kinds = Counter(one.kind for one in listed)
-    told = ", ".join(_count(many, _KINDS[kind]) for kind, many in kinds.items()) or "none"
-    out.print(Text(f"{len(listed):,} on record in {ledger.path}: {told}"), soft_wrap=True)
-    if market is not None:
-        from qtrade.backtest.statistics import expected_best_sharpe
-        from qtrade.pipeline.backtest import luck_variance
-
-        tried = ledger.tried(market)
-        luckiest = expected_best_sharpe(luck_variance(tried, len(venue.span)), max(1, tried.trials))
-        out.print(
-            Text(
-                f"Sharpe ratios on this market are judged against the luckiest of {tried.trials:,} useless trials, "
-                f"which would show {luckiest * math.sqrt(periods):.2f}."
-            ),
-            soft_wrap=True,
-        )
-
-
-@backtest_app.command()
-def strategies(
-    name: Annotated[str | None, typer.Argument(help="One of them, with its parameters explained.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the strategies found in ./strategies and those that come with qtrade.
-
-    Example: qtrade strategies path_momentum
-    """
-    from qtrade.strategy import list_strategies, load_strategy, strategy_folders, strategy_parameters
-
-    if name is not None:
-        load_strategy(name, {}, strategy_folders())  # says what is wrong with it
-        print_records(
-            [
-                {"parameter": one.name, "type": one.kind, "default": one.default, "what": one.doc}
-                for one in strategy_parameters(name, strategy_folders())
-            ],
-            as_json,
-        )
-        return
-    print_records(
-        [
-            {
-                "name": one.name,
-                "what": one.problem or one.summary,
-                "parameters": [f"{field.name}={field.default}" for field in one.parameters],
-                "file": str(one.path),
-            }
-            for one in list_strategies(strategy_folders())
-        ],
-        as_json,
-        hidden=("file",),
-    )
-    if not as_json:
-        out.print(Text("qtrade strategies NAME explains the parameters of one."))
-
-
-@backtest_app.command()
-def init(
-    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")] = Path(),
-) -> None:
-    """Write a workspace: a configuration to change, and a strategy to start from.
-
-    Example: qtrade init my-research
-    """
-    from qtrade.workspace import write_workspace
-
-    for path in write_workspace(folder):
-        print_path(path)
-    inside = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
-    err.print(f"next: {inside}qtrade run --config qtrade.toml", markup=False, highlight=False)
-
-
 def backtest_table(
     backtests: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]], buy_and_hold: Mapping[str, Any] | None
 ) -> None:
@@ -301,9 +203,9 @@ def backtest_table(
         Name, parameters and metrics of each; of the latter `dsr_probability` and `trials` may be there, too.
     """
     tried = next((values["trials"] for _, _, values in backtests if values.get("trials")), 0)
-    ratio = "Sharpe ratio\n95% interval" + (f"\nof {_count(tried, 'trial')}" if tried else "")
+    ratio = "Sharpe ratio\n95% interval" + (f"\nof {count(tried, 'trial')}" if tried else "")
     table = make_table("strategy")
-    for title in ("gross\n%/year", "cost\n%/year", "net\n%/year", ratio, "DSR", "fall\n%", "fills"):
+    for title in ("gross\n%/yr", "cost\n%/yr", "net\n%/yr", "total\n%", ratio, "DSR", "fall\n%", "fills"):
         table.add_column(title, justify="right", no_wrap=True)
     seen = Counter(name for name, _, _ in backtests)
     for name, params, values in [*backtests, *([("buy and hold", {}, buy_and_hold)] if buy_and_hold else [])]:
@@ -313,12 +215,13 @@ def backtest_table(
             number(values["gross_annual_return"], percent=True),
             number(values["cost_annual"], percent=True),
             number(values["net_annual_return"], percent=True),
+            f"{100 * values['total_return']:.1f}",
             _with_interval(values["sharpe"], values["sharpe_low"], values["sharpe_high"]),
             number(values.get("dsr_probability")),
             f"{100 * values['max_drawdown']:.1f}",
             f"{values['trades']:,.0f}",
         )
-    out.print(table)
+    print_numbers(table)
 
 
 def _account(delay: int | None, fill: str | None, account: list[str] | None) -> list[str]:
@@ -395,36 +298,3 @@ def _with_interval(value: float | None, low: float | None, high: float | None) -
     if value is None:
         return "-"
     return number(value) if low is None else f"{number(value)} [{number(low)}, {number(high)}]"
-
-
-def _folded(rows: list[dict[str, Any]], periods: float) -> list[dict[str, Any]]:
-    """Make one row of the variants that a sweep tried within one minute, with the best of their Sharpe ratios.
-
-    Those are annualised where the market, and so the number of bars in a year, is known.
-    """
-    title = "Sharpe per bar" if math.isnan(periods) else "Sharpe ratio"
-    folded: list[dict[str, Any]] = []
-    together = ("at", "run", "kind", "tested", "name")
-    for row in rows:
-        row = {**row, "name": row["strategy"].partition("(")[0], "best": row["sharpe_per_bar"], "many": 1}
-        before = folded[-1] if folded else {}
-        if row["kind"] == "sweep" and all(before.get(key) == row[key] for key in together):
-            before["many"] += 1
-            before["best"] = max((one for one in (before["best"], row["best"]) if one is not None), default=None)
-        else:
-            folded.append(row)
-    for row in folded:
-        many, best = row.pop("many"), row.pop("best")
-        name = row.pop("name")
-        del row["sharpe_per_bar"]
-        row[title] = "-"
-        if best is not None:
-            row[title] = f"{best:+.4f}" if math.isnan(periods) else f"{best * math.sqrt(periods):+.2f}"
-        if many > 1:
-            row["strategy"] = f"{name}, {many:,} variants"
-            row[title] = f"best {row[title]}"
-    return folded
-
-
-def _count(many: int, what: str) -> str:
-    return f"{many:,} {what}{'' if many == 1 else 's'}"

@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from qtrade.cli_app import App
+from qtrade.cli_options import CACHE, CacheOption, JsonOption
 from qtrade.errors import DataError, QtradeError, UsageError
 from qtrade.terminal import err, make_table, out, print_json, print_path, print_records, progress_bars
 
 if TYPE_CHECKING:
     from qtrade.data.cache import Cache
 
-data_app = typer.Typer(help="Look at cached bars: list, show, verify, vintages, remove.", no_args_is_help=True)
+data_app = App(help="Look at cached bars and their former versions.", no_args_is_help=True)
 
-CacheOption = Annotated[Path, typer.Option("--cache", help="Folder of cached bars.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only of this source.", show_default=False)]
 IntervalOption = Annotated[str | None, typer.Option("--interval", help="Only of this bar length.", show_default=False)]
 SymbolArgument = Annotated[str, typer.Argument(metavar="SYMBOL", help="A symbol, such as ^GSPC.")]
 
-CACHE = Path("data_cache")
 MOVES = ("added", "removed", "changed", "moved", "max bp")
 
 
@@ -198,6 +197,7 @@ def remove(
     source: SourceOption = None,
     interval: IntervalOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
     cache: CacheOption = CACHE,
 ) -> None:
     """Delete cached bars with all their versions. Runs keep the bars they were made from.
@@ -214,7 +214,10 @@ def remove(
         typer.confirm("Delete them with all their versions?", abort=True, err=True)
     for key in keys:
         store.remove(*key)
-        print_path(store.path(*key))
+        if not as_json:
+            print_path(store.path(*key))
+    if as_json:
+        print_json({"removed": [str(store.path(*key)) for key in keys]})
 
 
 def _one(store: Cache, symbol: str, source: str | None, interval: str | None) -> tuple[str, str, str]:

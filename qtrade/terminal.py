@@ -15,6 +15,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column, Table
 from rich.text import Text
 
+from qtrade.progress import Progress as ProgressOf
+from qtrade.progress import Silent
+
 out = Console()
 err = Console(stderr=True)
 
@@ -64,12 +67,52 @@ class _TimeColumn(ProgressColumn):
         return Text(f"{shown} {'in all' if task.finished else 'left':<6}", style="progress.remaining")
 
 
+class _RateColumn(ProgressColumn):
+    """How fast a job goes: steps a second, or seconds a step where that is the larger number."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:,.1f} s each", style="progress.data.speed")
+
+
+_quiet = False
+
+
+def be_quiet() -> None:
+    """Print neither progress nor notes from now on."""
+    global _quiet
+    _quiet = True
+
+
+def be_loud() -> None:
+    """Undo `be_quiet`."""
+    global _quiet
+    _quiet = False
+
+
+def note(text: str, style: str = "") -> None:
+    """Print to stderr what a user should know beside the result."""
+    if not _quiet:
+        err.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print to stderr what went wrong, however quiet the rest is."""
+    err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def progress_bars() -> Iterator[_TerminalProgress]:
-    """Show progress on stderr: live bars in a terminal, a line per step elsewhere."""
+def progress_bars() -> Iterator[ProgressOf]:
+    """Show progress on stderr: live bars in a terminal, a line per step elsewhere, nothing if it shall be quiet."""
+    if _quiet:
+        yield Silent()
+        return
     columns = (
         TextColumn("{task.description:<14}"),
         BarColumn(bar_width=10),
+        _RateColumn(),
         _TimeColumn(),
         TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
     )
@@ -83,6 +126,11 @@ def progress_bars() -> Iterator[_TerminalProgress]:
 def number(value: float | None, *, percent: bool = False) -> str:
     """Write a number with two digits, or a dash where there is none."""
     return "-" if value is None else f"{100 * value if percent else value:.2f}"
+
+
+def count(many: int, what: str) -> str:
+    """Write how many of something there are, as ``1 trial`` or ``1,234 trials``."""
+    return f"{many:,} {what}{'' if many == 1 else 's'}"
 
 
 def print_records(rows: list[dict[str, Any]], as_json: bool, hidden: Collection[str] = ()) -> None:
@@ -115,13 +163,28 @@ def make_table(first: str, *others: str) -> Table:
     return table
 
 
+def print_numbers(table: Table) -> None:
+    """Print a table of numbers beside names. Where it is too wide, names are broken; a number never is."""
+    first, *numbers = table.columns
+    first.no_wrap, first.overflow = False, "fold"
+    for column in numbers:
+        lines = [line for cell in (column.header, *column.cells) for line in str(cell).splitlines()]
+        column.min_width = max(map(len, lines), default=0)
+    out.print(table)
+
+
 def _cell(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def print_json(value: Any) -> None:
     """Print JSON, as wide as it is."""
-    out.print(json.dumps(value, indent=2), soft_wrap=True, markup=False, highlight=False)
+    print_plain(json.dumps(value, indent=2))
+
+
+def print_plain(text: str) -> None:
+    """Print a text as it is, for programs."""
+    out.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def print_path(path: Path) -> None:

@@ -409,5 +409,5 @@ def test_traceback_is_shown_on_demand_only(finished: Path, qtrade: Program, monk
     monkeypatch.setattr("qtrade.pipeline.report.report_run", fail)
     code, message = refused(qtrade, finished, "report", "run")
     assert (code, message.splitlines()[0]) == (1, "unexpected error: RuntimeError: a bug")
-    assert "qtrade --debug" in message
+    assert "`qtrade report run --debug`" in message
     assert "Traceback" in qtrade(finished, "--debug", "report", "run").stderr
