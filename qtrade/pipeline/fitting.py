@@ -9,6 +9,7 @@ from qtrade.errors import DataError, IntegrityError
 from qtrade.features.scaler import Scaler
 from qtrade.models.base import History, Model, Shape
 from qtrade.models.catalogue import MODELS
+from qtrade.models.device import choose_device
 from qtrade.pipeline.market import Market, scaled
 from qtrade.progress import Progress
 from qtrade.runs import Run, fold_is_complete
@@ -18,6 +19,11 @@ from qtrade.windows import Rows, Samples, every_symbol
 ROUNDING = 1e-3
 """Share of the largest value within which numbers of a network are the same: sums of single precision over other
 batches, or on another device, round differently, and whatever knows of the future moves them by far more."""
+
+
+def has_a_card_to_itself(config: RunConfig, model: str) -> bool:
+    """Whether a model runs on an accelerator, and no number of processes to share it was asked for."""
+    return model == "informer" and config.train.workers == 0 and choose_device(config.train.device).type != "cpu"
 
 
 @dataclass(frozen=True, eq=False)

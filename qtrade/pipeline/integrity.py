@@ -201,7 +201,7 @@ def _said(
         name, stamp = market.bars.symbols[int(asked.symbol[first])], market.bars.index[int(asked.origin[first])]
         yield (
             f"The forecast of {name} at {stamp} ({fitted.name}, fold {fold.number}) is not what its model says: it was "
-            f"altered. So are {int(other.sum())} of this fold."
+            f"altered. Others of this fold: {int(other.sum()) - 1}."
         )
 
 

@@ -18,7 +18,7 @@ from qtrade.errors import IntegrityError, QtradeError
 from qtrade.files import write_parquet
 from qtrade.forecasts import Forecasts
 from qtrade.models.device import choose_device, torch_version
-from qtrade.pipeline.fitting import fit_fold
+from qtrade.pipeline.fitting import fit_fold, has_a_card_to_itself
 from qtrade.pipeline.lock import being_trained
 from qtrade.pipeline.market import Market, folds_of, prepare
 from qtrade.pipeline.parallel import count_workers, run_jobs
@@ -105,7 +105,7 @@ def count_processes(config: RunConfig, model: str, windows: int) -> int:
     """Return how many processes fit a model side by side, where its fits have so many fitting windows together."""
     on_cpu = choose_device(config.train.device).type == "cpu"
     small = on_cpu and config.train.epochs * windows < _WORTH_A_PROCESS
-    if model != "informer" or small or (not on_cpu and config.train.workers == 0):
+    if model != "informer" or small or has_a_card_to_itself(config, model):
         return 1
     return count_workers(config.train.workers, config.train.threads)
 

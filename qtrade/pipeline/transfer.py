@@ -16,7 +16,7 @@ from qtrade.errors import DataError
 from qtrade.evaluation.transfer import LEAST_ORIGINS, Transfer
 from qtrade.files import read_json, read_parquet, write_parquet
 from qtrade.forecasts import Forecasts
-from qtrade.pipeline.fitting import ROUNDING, Fitted, load_fitted
+from qtrade.pipeline.fitting import ROUNDING, Fitted, has_a_card_to_itself, load_fitted
 from qtrade.pipeline.market import Market
 from qtrade.pipeline.parallel import count_workers, run_jobs
 from qtrade.progress import Progress
@@ -160,12 +160,13 @@ def transfer_run(
     ]
     missing = [job for job in jobs if not (job.path.exists() and _still_said(job, config, market))]
     asked = sum(len(question.origins_for(job.fold)) for job in missing) * len(question.symbols)
+    alone = asked <= _WORTH_A_PROCESS or has_a_card_to_itself(config, config.model)
     progress.start("evaluate: ask every model about every period", len(missing))
     run_jobs(
         _ask_and_save,
         (config, market),
         missing,
-        workers=count_workers(config.train.workers, config.train.threads) if asked > _WORTH_A_PROCESS else 1,
+        workers=1 if alone else count_workers(config.train.workers, config.train.threads),
         threads=config.train.threads,
         progress=progress,
     )
