@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from qtrade.cli_app import FrontPage
+from qtrade.cli_app import DebugOption, FrontPage, QuietOption
 from qtrade.cli_backtest import backtest_app
 from qtrade.cli_compare import compare_app
 from qtrade.cli_config import config_app
@@ -22,7 +22,7 @@ from qtrade.cli_runs import runs_app
 from qtrade.cli_stages import stages_app
 from qtrade.cli_strategies import strategies_app
 from qtrade.errors import QtradeError
-from qtrade.terminal import be_loud, complain
+from qtrade.terminal import be_loud, be_quiet, complain
 
 INTERRUPTED = 130
 
@@ -41,7 +41,6 @@ class Commands(FrontPage):
 app = typer.Typer(
     cls=Commands,
     help="Informer forecasts for markets: does what a model learned still hold?",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,15 +53,20 @@ for part in (stages_app, report_app, config_app, backtest_app, compare_app, fore
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Take the options that may come before a command; `main` looks for --debug itself."""
+    """Take the options that may come before a command, and print the help page where there is none."""
     if version:
         from qtrade import __version__
 
         typer.echo(f"qtrade {__version__}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+    elif quiet:
+        be_quiet()
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from inspect import Parameter, signature
+from inspect import Parameter, getdoc, signature
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import typer
@@ -59,7 +59,7 @@ class FrontPage(TyperGroup):
                 line.append(self.commands[name].get_short_help_str(limit=out.width - titles - names), style="default")
                 out.print(line, no_wrap=True)
         out.print()
-        out.print(Text("Everywhere: --quiet --debug. Alone: --version --install-completion"))
+        out.print(Text("After any command: --json --quiet --debug. Alone: --version --install-completion"))
 
 
 def _with_shared_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,6 +71,9 @@ def _with_shared_options(function: Callable[..., Any]) -> Callable[..., Any]:
             be_quiet()
         return function(*arguments, **options)
 
+    # The lines of a paragraph are one text to whoever reads it in another width.
+    paragraphs = (getdoc(function) or "").split("\n\n")
+    command.__doc__ = "\n\n".join(" ".join(paragraph.splitlines()) for paragraph in paragraphs)
     shared = [Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=kind) for name, kind in _SHARED.items()]
     own = signature(function, eval_str=True)
     command.__signature__ = own.replace(parameters=[*own.parameters.values(), *shared])  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,6 +99,8 @@ def backtest(
             print_path(one.folder)
         if config.backtest != found.config.backtest:
             note("the report leaves these out: it shows backtests with the account of the run", style="yellow")
+        else:
+            note(f"next: qtrade report {shlex.quote(run_name)} --open, which shows them beside the others")
     if ruined:
         raise ruined
 
@@ -269,6 +272,7 @@ def _tell_sweep(told: Mapping[str, Any]) -> None:
         f"the luckiest of {luck['trials']:,} useless trials would show {number(luck['expected_best_sharpe'])}; "
         f"that the best is better: {number(luck['dsr_probability'])} (DSR)",
     ]
+    lines[1:1] = _passed_over(told)
     if told["pbo_share"] is not None:
         lines.append(f"the best is below the median in other bars with probability {told['pbo_share']:.2f} (PBO)")
     if ahead is not None:
@@ -286,6 +290,21 @@ def _tell_sweep(told: Mapping[str, Any]) -> None:
     _tell_gaps(told["forecast_covered_share"])
     if told["delay"] == 0:
         out.print(Text(_HASTY))
+
+
+def _passed_over(told: Mapping[str, Any]) -> list[str]:
+    """Say how many variants of a sweep cannot be judged, unless all can."""
+    from qtrade.backtest.metrics import FEW
+
+    few = f"{'rests' if told['too_few_bars'] == 1 else 'rest'} on {FEW} bars or fewer"
+    kinds = {"never_traded": "never traded", "too_few_bars": few, "ruined": "ruined the account"}
+    said = ", ".join(f"{told[name]:,} {words}" for name, words in kinds.items() if told[name])
+    if not said:
+        return []
+    highest = told["highest_sharpe_passed_over"]
+    if highest is None:
+        return [f"of these, {said}"]
+    return [f"of these, {said}: too little to be judged, though a Sharpe ratio of {number(highest)} is among them"]
 
 
 def _tell_gaps(covered: float) -> None:

@@ -87,7 +87,7 @@ def show(
         return
     table = make_table(symbol, "")
     for name, value in found.items():
-        table.add_row(name, Text(str(value)))
+        table.add_row(name, Text(_told(value)))
     out.print(table)
     print_path(path)
 
@@ -247,6 +247,13 @@ def _nothing(store: Cache, symbol: str, source: str | None, interval: str | None
         f"{symbol}: the cache {store.root} has no{of}",
         fix=f"fetch them with `qtrade fetch`; {nearest(symbol, known)}" if known else "fetch them with `qtrade fetch`",
     )
+
+
+def _told(value: object) -> str:
+    """Write what is known of bars: whole numbers and large ones with commas, others with four digits that count."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100_000 else f"{value:,.6g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _day(stamp: str) -> str:

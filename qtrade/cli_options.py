@@ -25,7 +25,9 @@ def complete_strategies(incomplete: str) -> list[str]:
     return sorted(name for name in files if not name.startswith("_"))
 
 
-Symbols = Annotated[list[str] | None, typer.Argument(help="Symbols, such as ^GSPC ^IXIC.", show_default=False)]
+Symbols = Annotated[
+    list[str] | None, typer.Argument(metavar="[SYMBOL]...", help="Symbols, such as ^GSPC ^IXIC.", show_default=False)
+]
 SymbolsOption = Annotated[
     list[str] | None, typer.Option("--symbols", help="The same; for those who like options.", show_default=False)
 ]

@@ -14,7 +14,7 @@ from qtrade.cli_app import App
 from qtrade.cli_backtest import backtest_table
 from qtrade.cli_options import RUNS, JsonOption, RunArgument, RunsOption
 from qtrade.errors import IntegrityError, QtradeError, UsageError, nearest
-from qtrade.terminal import make_table, out, print_json, print_path, print_plain, progress_bars
+from qtrade.terminal import make_table, out, print_json, print_path, print_plain, print_prose, progress_bars
 
 if TYPE_CHECKING:
     from qtrade.runs import Run
@@ -63,13 +63,13 @@ def evaluate(
     if as_json:
         typer.echo((found.folder / "evaluation.json").read_text(encoding="utf-8"))
         return
-    out.print(Text.assemble((evaluation.verdict.headline, "bold"), "\n", evaluation.verdict.line, "\n"))
+    print_prose(Text.assemble((evaluation.verdict.headline, "bold"), "\n", evaluation.verdict.line, "\n"))
     table = make_table("gate", "", "what was found")
     for gate in evaluation.gates:
         table.add_row(Text(f"{gate.code} {gate.title}"), Text(gate.grade), Text(gate.reasons[0]))
     out.print(table)
     for line in (evaluation.optimism or {}).get("lines", ()):
-        out.print(Text(line))
+        print_prose(line)
     print_path(page)
 
 
@@ -112,11 +112,14 @@ def tell_run(finished: Run, page: Path, as_json: bool) -> None:
     if as_json:
         print_json({"run": finished.name, "folder": str(finished.folder), "report": str(page), **numbers})
         return
+    from qtrade.evaluation.gates import ONLY_TOLD
+
     conclusion = numbers["verdict"]
-    out.print(Text.assemble((conclusion["headline"], "bold"), "\n", conclusion["line"], "\n"))
-    for gate in numbers["gates"]:
-        if gate["grade"] not in ("PASS", "NOT MEASURED"):
-            out.print(Text(f"{gate['gate']} {gate['title']} {gate['grade']}: {gate['reasons'][0]}"))
+    print_prose(Text.assemble((conclusion["headline"], "bold"), "\n", conclusion["line"], "\n"))
+    raised = [gate for gate in numbers["gates"] if gate["grade"] not in ("PASS", "NOT MEASURED")]
+    for gate in sorted(raised, key=lambda gate: (gate["gate"] in ONLY_TOLD, gate["grade"] != conclusion["headline"])):
+        aside = " (does not count)" if gate["gate"] in ONLY_TOLD else ""
+        print_prose(f"{gate['gate']} {gate['title']} {gate['grade']}{aside}: {gate['reasons'][0]}")
     out.print()
     # Trials go on after a report, so that what they leave of a Sharpe ratio is not in its numbers.
     backtests = [(one.name, one.params, {**one.metrics, **one.luck}) for one in read_backtests(finished)]

@@ -36,7 +36,7 @@ from qtrade.cli_options import (
     ZoneOption,
 )
 from qtrade.cli_report import tell_run
-from qtrade.terminal import err, make_table, print_json, print_path, print_plain, progress_bars
+from qtrade.terminal import err, make_table, note, print_json, print_path, print_plain, progress_bars
 
 if TYPE_CHECKING:
     from qtrade.config import RunConfig
@@ -267,8 +267,14 @@ def _print_plan(told: dict[str, Any] | list[str]) -> None:
         print_plain("\n".join(told))
 
 
+WORKSPACE = Path("qtrade.toml")
+"""What `qtrade init` writes. It is used where it is named: no file changes a run by lying in the folder."""
+
+
 def _resolve(config: Path | None, settings: list[str] | None, **options: Any) -> RunConfig:
     """Put file, assignments and options together; options win."""
     from qtrade.options import configuration  # an import of half a second, which `qtrade --help` can do without
 
+    if config is None and WORKSPACE.is_file():
+        note(f"{WORKSPACE} is here, but not used; `--config {WORKSPACE}` would use it")
     return configuration(config, settings or [], **options)

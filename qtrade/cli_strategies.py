@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from qtrade.cli_app import App
 from qtrade.cli_options import RUNS, JsonOption, RunsOption, complete_runs
-from qtrade.terminal import count, note, out, print_json, print_path, print_records
+from qtrade.terminal import count, make_table, note, out, print_json, print_path, print_records
+
+if TYPE_CHECKING:
+    from qtrade.ledger import Trial
 
 strategies_app = App()
 
 _KINDS = {"backtest": "backtest", "sweep": "swept variant", "evaluation": "evaluation"}
+_NAMES = {"run": 18, "symbols": 18}
+"""Columns of names, and how wide each may be before its names are folded."""
+_LEAST = 16
+"""Letters that a strategy has room for, however narrow the terminal."""
 
 
 @strategies_app.command()
@@ -57,14 +67,16 @@ def trials(
             "tested": f"{one.market.first:%Y-%m-%d} to {one.market.last:%Y-%m-%d}",
             "bars": one.bars,
             "sharpe_per_bar": one.sharpe,
+            "sharpe": None if one.sharpe is None or not one.periods_per_year else one.sharpe * one.periods_per_year**0.5,
+            "effective_bars": one.effective_bars,
         }
         for one in reversed(listed)
     ]
     if as_json:
         print_json(rows)
         return
-    shown = _folded(rows, periods)[:last]
-    print_records(shown, False, hidden=("symbols", "interval", "bars", "tested")[0 if market else 1 :])
+    if listed:
+        _print_trials(_folded(listed[::-1], periods)[:last])
     kinds = Counter(one.kind for one in listed)
     told = ", ".join(count(many, _KINDS[kind]) for kind, many in kinds.items()) or "none"
     out.print(Text(f"{len(listed):,} on record in {ledger.path}: {told}"), soft_wrap=True)
@@ -142,30 +154,92 @@ def init(
     note(f"next: {inside}qtrade run --config qtrade.toml")
 
 
-def _folded(rows: list[dict[str, Any]], periods: float) -> list[dict[str, Any]]:
-    """Make one row of the variants that a sweep tried within one minute, with the best of their Sharpe ratios.
-
-    Those are annualised where the market, and so the number of bars in a year, is known.
-    """
-    title = "Sharpe per bar" if math.isnan(periods) else "Sharpe ratio"
-    folded: list[dict[str, Any]] = []
-    together = ("at", "run", "kind", "tested", "name")
-    for row in rows:
-        row = {**row, "name": row["strategy"].partition("(")[0], "best": row["sharpe_per_bar"], "many": 1}
-        before = folded[-1] if folded else {}
-        if row["kind"] == "sweep" and all(before.get(key) == row[key] for key in together):
-            before["many"] += 1
-            before["best"] = max((one for one in (before["best"], row["best"]) if one is not None), default=None)
+def _folded(newest_first: Sequence[Trial], periods: float) -> list[dict[str, str]]:
+    """Make one row of the variants that a sweep tried within one minute, with the best of their Sharpe ratios."""
+    together: list[list[Trial]] = []
+    for one in newest_first:
+        before = together[-1][0] if together else None
+        if before is not None and one.kind == before.kind == "sweep" and _sweep_of(one) == _sweep_of(before):
+            together[-1].append(one)
         else:
-            folded.append(row)
-    for row in folded:
-        many, best = row.pop("many"), row.pop("best")
-        name = row.pop("name")
-        del row["sharpe_per_bar"]
-        row[title] = "-"
-        if best is not None:
-            row[title] = f"{best:+.4f}" if math.isnan(periods) else f"{best * math.sqrt(periods):+.2f}"
-        if many > 1:
-            row["strategy"] = f"{name}, {many:,} variants"
-            row[title] = f"best {row[title]}"
-    return folded
+            together.append([one])
+    return [
+        {
+            "at": f"{trials[0].at:%Y-%m-%d %H:%M}",
+            "run": trials[0].run,
+            "strategy": _named(trials),
+            "symbols": ", ".join(trials[0].market.symbols),
+            "ratio": _best_ratio(trials, periods),
+        }
+        for trials in together
+    ]
+
+
+def _sweep_of(trial: Trial) -> tuple[object, ...]:
+    return f"{trial.at:%Y-%m-%d %H:%M}", trial.run, trial.market, trial.strategy.partition("(")[0], trial.account
+
+
+def _named(trials: Sequence[Trial]) -> str:
+    if trials[0].kind == "evaluation":
+        return "evaluation, nothing traded"
+    if len(trials) == 1:
+        return trials[0].strategy
+    return f"{trials[0].strategy.partition('(')[0]}, {len(trials):,} variants"
+
+
+def _best_ratio(trials: Sequence[Trial], periods: float) -> str:
+    """Write the annualised Sharpe ratio of a trial, or of the best by the rule of the sweep that they were made in.
+
+    The highest is not called the best where none of them can be judged, or it is not on record which can. One whose
+    bars in a year nobody knows is given per bar.
+    """
+    known = [one for one in trials if one.sharpe is not None]
+    if not known:
+        return "-"
+    best, title = max(known, key=lambda one: one.sharpe or 0.0), ""
+    if len(trials) > 1:
+        from qtrade.backtest.metrics import FEW
+
+        # As `qtrade.pipeline.sweep.judged`.
+        fit = [one for one in known if (one.effective_bars or 0) > FEW and not one.ruined]
+        best, title = (max(fit, key=lambda one: one.sharpe or 0.0), "best ") if fit else (best, "highest ")
+    assert best.sharpe is not None, "those without a ratio were left out"
+    year = best.periods_per_year or periods
+    if math.isnan(year):
+        return f"{title}{best.sharpe:+.4f} per bar"
+    return f"{title}{best.sharpe * math.sqrt(year):+.2f}"
+
+
+def _print_trials(rows: Sequence[dict[str, str]]) -> None:
+    """Print a row per trial or sweep; what all have in common stands in a line above, and no number is ever cut."""
+    shared = {name: rows[0][name] for name in _NAMES if len({row[name] for row in rows}) == 1}
+    if shared:
+        out.print(Text(", ".join(f"{name} {value}" for name, value in shared.items()) + "\n"), soft_wrap=True)
+    names = [name for name in _NAMES if name not in shared]
+    widths = {name: min(_NAMES[name], max(len(row[name]) for row in rows)) for name in names}
+    fixed = len(rows[0]["at"]) + max(len("Sharpe ratio"), *(len(row["ratio"]) for row in rows))
+    room = max(_LEAST, out.width - fixed - sum(widths.values()) - len(names) - 3)
+    table: Table = make_table("at")
+    for name in ("strategy", *names):
+        table.add_column(name, overflow="fold")
+    table.add_column("Sharpe ratio", justify="right", no_wrap=True)
+    for row in rows:
+        cells = [_broken(row["strategy"], room), *(_broken(row[name], widths[name]) for name in names)]
+        table.add_row(row["at"], *map(Text, cells), row["ratio"])
+    for column, index in ((table.columns[0], 0), (table.columns[-1], -1)):
+        column.min_width = max(len(str(column.header)), *(len(list(row.values())[index]) for row in rows))
+    out.print(table)
+
+
+def _broken(name: str, width: int) -> str:
+    """Break a name that is too long after its separators: ``, ( - . _``, and the first two of these for choice."""
+    if len(name) <= width:
+        return name
+    lines = [""]
+    for part in re.findall(r".+?(?:, |\(|$)", name):
+        fine = [part] if len(part.rstrip()) <= width - 2 else re.findall(r".+?(?:[-._/=]|, |\(|$)", part)
+        for piece in fine:
+            if lines[-1].strip() and len(lines[-1] + piece.rstrip()) > width:
+                lines.append("  ")
+            lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)

@@ -182,6 +182,11 @@ def print_json(value: Any) -> None:
     print_plain(json.dumps(value, indent=2))
 
 
+def print_prose(text: str | Text) -> None:
+    """Print sentences: broken where a terminal ends, and as long as they are where a program reads them."""
+    out.print(Text(text) if isinstance(text, str) else text, soft_wrap=not out.is_terminal)
+
+
 def print_plain(text: str) -> None:
     """Print a text as it is, for programs."""
     out.print(text, soft_wrap=True, markup=False, highlight=False)

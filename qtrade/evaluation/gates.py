@@ -1,4 +1,4 @@
-"""The gates G0 to G8, and the headline they make: the worst of what was found, never the average of it."""
+"""The gates G0 to G8, and the headline they make: the worst of those that count, never their average."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ TITLES = {
     "G7": "Interval coverage",
     "G8": "Trading",
 }
+ONLY_TOLD = ("G6", "G7")
+"""Gates that do not count for the headline: features may move without harm, and wide intervals are no skill."""
 # What a gate that decides the headline means, when it fails and when it warns.
 _MEANS = {
     "G1": ("This is too good to be true.", "This is too good to be true."),

@@ -165,7 +165,7 @@ def _evaluate(run: Run, progress: Progress, config: RunConfig | None, *, full: b
         index=bars.index,
     )
     _record(run, bars, folds)
-    progress.advance(1, evaluation.verdict.headline)
+    progress.advance(1, f"done, the verdict is {evaluation.verdict.headline}")
     write_json(run.folder / "evaluation.json", evaluation.to_dict())
     return evaluation
 

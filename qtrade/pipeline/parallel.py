@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 from typing import Any, TypeVar
 
@@ -59,8 +60,10 @@ def run_jobs(
     executor = ProcessPoolExecutor(
         min(workers, len(jobs)), spawn, initializer=_start_worker, initargs=(work, context, messages, threads)
     )
+    pending: set[Future[None]] = set()
     try:
-        pending: set[Future[None]] = {executor.submit(_work_on, job) for job in jobs}
+        with _interrupts_held_back():
+            pending = {executor.submit(_work_on, job) for job in jobs}
         while pending:
             done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
             while not messages.empty():
@@ -79,6 +82,22 @@ def run_jobs(
         if pending:
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait until worker processes are made.
+
+    They inherit that they do not hear it, and so get through importing PyTorch to the point where they ignore it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def count_workers(wanted: int, threads: int) -> int:

@@ -120,7 +120,7 @@ def refused_and_written(outcome: CompletedProcess[str], run: Run, *culprits: str
     (gate,) = evaluation["gates"]
     assert (gate["gate"], gate["grade"]) == ("G0", "INVALID")
     report = html.unescape((run.folder / "report.html").read_text(encoding="utf-8"))
-    assert "<h1>INVALID</h1>" in report
+    assert "<strong>INVALID</strong>" in report
     for telling in ("<svg", "<table", "Sharpe", "R²"):
         assert telling not in report
     for culprit in culprits:
