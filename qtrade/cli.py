@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
+import os
 import shlex
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 from typing import Annotated, ClassVar
+from unicodedata import normalize
 
 import typer
 
@@ -25,6 +30,16 @@ from qtrade.errors import QtradeError
 from qtrade.terminal import be_loud, be_quiet, complain
 
 INTERRUPTED = 130
+RESUMED = ("run", "fetch", "train", "evaluate")
+"""Commands that go on where they were stopped."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_SPELLINGS = {
+    "\N{MINUS SIGN}": "-",
+    "\N{EN DASH}": "-",
+    "\N{MIDDLE DOT}": "|",
+    "\N{MULTIPLICATION SIGN}": "x",
+    "\N{PLUS-MINUS SIGN}": "+-",
+}
 
 
 class Commands(FrontPage):
@@ -73,6 +88,7 @@ def main() -> None:
     """Run the program: errors become messages and exit codes, never tracebacks unless asked for."""
     debug = "--debug" in sys.argv
     be_loud()  # tests and notebooks call this more than once
+    _write_what_the_terminal_can()
     try:
         app()
     except QtradeError as error:
@@ -82,14 +98,37 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
-            complain(f"interrupted; what is complete is kept, and this goes on from there:\n  {shlex.join(_typed())}")
+            goes_on = f"; what is complete is kept, and this goes on from there:\n  {shlex.join(_typed())}"
+            complain("interrupted" + (goes_on if any(word in RESUMED for word in sys.argv[1:3]) else ""))
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            complain(
+                f"error: the output cannot be written\n  why: {error.strerror}\n  fix: make room, or write elsewhere"
+            )
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it, Python would try again
+            sys.exit(1)
         if debug:
             traceback.print_exc()
         again = shlex.join([*_typed(), "--debug"])
         complain(f"unexpected error: {type(error).__name__}: {error}\n  fix: see where it happened with `{again}`")
         sys.exit(1)
+
+
+def _write_what_the_terminal_can() -> None:
+    """Spell what the encoding of a terminal or a pipe lacks with what it has: a minus is no reason to print nothing."""
+    codecs.register_error("qtrade", _spelt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="qtrade")
+
+
+def _spelt(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    plain = (_SPELLINGS.get(letter) or normalize("NFKD", letter) for letter in letters)
+    return "".join(text if text.isascii() else "?" for text in plain), error.end
 
 
 def _typed() -> list[str]:

@@ -63,7 +63,7 @@ def backtest(
 
     They are compared with one another and with buy-and-hold.
 
-    Example: qtrade backtest run -s path_momentum -s "vol_target(base=tranches, target=0.1)"
+    Example: qtrade backtest quick -s path_momentum -s "vol_target(base=tranches, target=0.1)"
     """
     from qtrade.config import parse_assignment
     from qtrade.pipeline.backtest import RuinedError, backtest_run, load_strategies
@@ -127,7 +127,7 @@ def sweep(
 
     Says what is left of the best once luck is taken away.
 
-    Example: qtrade sweep run -s forecast_sign -p threshold=0:0.01:0.001 -p long_only=true,false
+    Example: qtrade sweep quick -s forecast_sign -p threshold=0:0.01:0.001 -p long_only=true,false
     """
     from qtrade.config import parse_assignment
     from qtrade.pipeline.axes import parse_axis
@@ -174,7 +174,7 @@ def explain(
 ) -> None:
     """Follow one trade from the forecast to what came of it.
 
-    Example: qtrade explain run -s forecast_sign --trade 1
+    Example: qtrade explain quick -s forecast_sign --trade 1
     """
     from qtrade.pipeline.explain import explain_trade
     from qtrade.pipeline.saved import find_backtest

@@ -38,7 +38,7 @@ def compare(
     The first run is what the others are held against. Forecasts are compared where all runs made one, and strategies
     that were backtested with the same account on the bars that all of them traded. The runs must be of the same bars.
 
-    Example: qtrade compare run run --out compare.html
+    Example: qtrade compare quick slow --out compare.html
     """
     from qtrade.pipeline.compare import compare_runs
     from qtrade.runs import open_run

@@ -10,9 +10,9 @@ import typer
 from rich.text import Text
 
 from qtrade.cli_app import App
-from qtrade.cli_options import CACHE, CacheOption, JsonOption
+from qtrade.cli_options import CACHE, CacheOption, JsonOption, confirmed
 from qtrade.errors import DataError, QtradeError, UsageError
-from qtrade.terminal import err, make_table, out, print_json, print_path, print_records, progress_bars
+from qtrade.terminal import err, make_table, note, out, print_json, print_path, print_records, progress_bars
 
 if TYPE_CHECKING:
     from qtrade.data.cache import Cache
@@ -211,7 +211,9 @@ def remove(
     if not yes:
         for key in keys:
             err.print(f"{key[2]}: {key[1]} bars from '{key[0]}'", markup=False, highlight=False)
-        typer.confirm("Delete them with all their versions?", abort=True, err=True)
+        if not confirmed("Delete them with all their versions?"):
+            note("nothing was deleted")
+            raise typer.Exit(1)
     for key in keys:
         store.remove(*key)
         if not as_json:

@@ -46,7 +46,7 @@ def forecast(
     dividends since the first bar are in them. The intervals are what the
     model's errors on its validation bars were like.
 
-    Example: qtrade forecast run --attention
+    Example: qtrade forecast quick --attention
     """
     from qtrade.data.cache import Cache
     from qtrade.pipeline.forecast import forecast_run

@@ -13,16 +13,27 @@ CACHE = Path("data_cache")
 
 def complete_runs(incomplete: str) -> list[str]:
     """Complete the name of a run in ./runs; the shell waits for it, so nothing is opened."""
-    names = (path.parent.name for path in RUNS.glob(f"{incomplete}*/manifest.json"))
-    return sorted(name for name in names if not name.startswith("."))
+    names = (path.parent.name for path in RUNS.glob("*/manifest.json"))
+    return sorted(name for name in names if name.startswith(incomplete) and not name.startswith("."))
 
 
 def complete_strategies(incomplete: str) -> list[str]:
     """Complete the name of a strategy by the files there are."""
     from qtrade.strategy import strategy_folders
 
-    files = {path.stem for folder in strategy_folders() for path in folder.glob(f"{incomplete}*.py")}
-    return sorted(name for name in files if not name.startswith("_"))
+    names = {path.stem for folder in strategy_folders() for path in folder.glob("*.py")}
+    return sorted(name for name in names if name.startswith(incomplete) and not name.startswith("_"))
+
+
+def confirmed(question: str) -> bool:
+    """Ask a question that is answered by yes or no; an end of input is no, and Ctrl-C interrupts the command."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort as abort:
+        typer.echo(err=True)
+        if isinstance(abort.__context__, KeyboardInterrupt):  # Typer makes the same exception of both
+            raise KeyboardInterrupt from None
+        return False
 
 
 Symbols = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from qtrade.runs import Run
 
 report_app = App()
+
+_FORMATS = ("html", "md", "json")
 
 
 @report_app.command()
@@ -41,7 +43,7 @@ def evaluate(
 
     Writes evaluation.json and report.html.
 
-    Example: qtrade evaluate run --full
+    Example: qtrade evaluate quick
     """
     from qtrade.pipeline.evaluate import evaluate_run
     from qtrade.pipeline.ladder import PROBES
@@ -77,8 +79,10 @@ def evaluate(
 def report(
     run_name: RunArgument,
     kind: Annotated[
-        Literal["html", "md", "json"],
-        typer.Option("--format", help="html writes a page and prints its path; md and json are printed."),
+        str,
+        typer.Option(
+            "--format", metavar="html|md|json", help="html writes a page and prints its path; md and json are printed."
+        ),
     ] = "html",
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: JsonOption = False,
@@ -86,11 +90,13 @@ def report(
 ) -> None:
     """Write the report of a run: as a page, Markdown or JSON.
 
-    Example: qtrade report run --format md
+    Example: qtrade report quick --format md
     """
     from qtrade.pipeline.report import markdown_of, report_run
     from qtrade.runs import open_run
 
+    if kind not in _FORMATS:
+        raise UsageError(f"there is no report in the format '{kind}'", fix=nearest(kind, _FORMATS))
     if show and kind != "html":
         raise UsageError("only a page can be opened in the browser", fix="leave out --format or --open")
     found = open_run(runs, run_name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,13 +13,14 @@ from rich.text import Text
 
 from qtrade.cli_app import App
 from qtrade.cli_compare import RunsArgument, compare
-from qtrade.cli_options import RUNS, DryRunOption, JsonOption, RunArgument, RunsOption
+from qtrade.cli_options import RUNS, DryRunOption, JsonOption, RunArgument, RunsOption, confirmed
 from qtrade.errors import UsageError
 from qtrade.terminal import make_table, note, number, out, print_json, print_numbers, print_path
 
 if TYPE_CHECKING:
     from qtrade.pipeline.overview import Glance
     from qtrade.pipeline.removal import Removal
+    from qtrade.runs import Run
 
 runs_app = App(help="Manage runs: list, show, compare, remove.", no_args_is_help=True)
 runs_app.command()(compare)
@@ -47,7 +50,7 @@ def list_all(as_json: JsonOption = False, runs: RunsOption = RUNS) -> None:
 def show(run_name: RunArgument, as_json: JsonOption = False, runs: RunsOption = RUNS) -> None:
     """Show what a run is: its verdict, data, training, backtests and files, and how to make it again.
 
-    Example: qtrade runs show run
+    Example: qtrade runs show quick
     """
     from qtrade.pipeline.overview import describe_run
     from qtrade.runs import open_run
@@ -83,15 +86,18 @@ def remove(
 ) -> None:
     """Delete runs with everything in their folders. The trials made on them stay on record, and go on counting.
 
-    Example: qtrade runs remove run --dry-run
+    Example: qtrade runs remove quick --dry-run
     """
-    from qtrade.pipeline.removal import clear_leftovers, plan_removal
+    from qtrade.pipeline.removal import clear_leftovers, leftovers, plan_removal
     from qtrade.pipeline.removal import remove as remove_one
     from qtrade.runs import open_run
 
     if not all(names):  # the beginning of every name
         raise UsageError("a name is empty", why="it would stand for whichever run there is", fix="name the run in full")
-    plans = plan_removal([open_run(runs, name) for name in names])
+    found = [open_run(runs, name) for name in names]
+    if yes:
+        _check_named_in_full(names, found)
+    plans = plan_removal(found)
     if not dry_run:
         if not yes:
             _ask(plans)
@@ -104,8 +110,24 @@ def remove(
         return
     for plan in plans:
         out.print(Text(f"{'would remove' if dry_run else 'removed'} {_sized(plan)}"), soft_wrap=True)
+    if dry_run:
+        for folder in sorted({plan.folder.resolve().parent for plan in plans}):
+            for path in leftovers(folder):
+                note(f"would clear away what an earlier removal left: {path}")
     kept = "would stay on record" if dry_run else "stay on record"
     note(f"the trials that were made on {'it' if len(plans) == 1 else 'them'} {kept}: what was tried cannot be untried")
+
+
+def _check_named_in_full(names: Sequence[str], found: Sequence[Run]) -> None:
+    """Refuse the mere beginning of a name where nobody is asked: a slip of the finger would remove another run."""
+    for name, run in zip(names, found, strict=True):
+        without_hash = run.name.removesuffix(f"-{run.manifest['forecast_hash'][:8]}")
+        if name not in (run.name, without_hash) and not (Path(name) / "manifest.json").is_file():
+            raise UsageError(
+                f"'{name}' is only the beginning of {run.name}",
+                why="with --yes nobody is asked whether that is the run that is meant",
+                fix=f"name it in full: {shlex.join(['qtrade', 'runs', 'remove', run.name, '--yes', *run.where])}",
+            )
 
 
 def _ask(plans: Sequence[Removal]) -> None:
@@ -118,7 +140,9 @@ def _ask(plans: Sequence[Removal]) -> None:
         )
     for plan in plans:
         note(_sized(plan))
-    typer.confirm(f"Remove {'this run' if len(plans) == 1 else f'these {len(plans)} runs'}?", abort=True, err=True)
+    if not confirmed(f"Remove {'this run' if len(plans) == 1 else f'these {len(plans)} runs'}?"):
+        note("nothing was removed")
+        raise typer.Exit(1)
 
 
 def _sized(plan: Removal) -> str:
@@ -199,7 +223,7 @@ def _print_backtests(rows: Sequence[Mapping[str, Any]]) -> None:
         ratio = number(one["sharpe"])
         if one["sharpe_low"] is not None:
             ratio += f" [{number(one['sharpe_low'])}, {number(one['sharpe_high'])}]"
-        name = one["strategy"] if one["account_of_run"] else f"{one['strategy']}, with another account"
+        name = ", ".join((one["strategy"], *one["account_differs"]))
         fall = "-" if one["max_drawdown"] is None else f"{100 * one['max_drawdown']:.1f}"
         fills = "-" if one["trades"] is None else f"{one['trades']:,.0f}"
         table.add_row(Text(name), ratio, number(one["net_annual_return"], percent=True), fall, fills)

@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 strategies_app = App()
 
 _KINDS = {"backtest": "backtest", "sweep": "swept variant", "evaluation": "evaluation"}
-_NAMES = {"run": 18, "symbols": 18}
+_NAMES = {"run": 16, "symbols": 16}
 """Columns of names, and how wide each may be before its names are folded."""
 _LEAST = 16
 """Letters that a strategy has room for, however narrow the terminal."""
@@ -44,7 +44,7 @@ def trials(
 ) -> None:
     """List all that was ever tried; Sharpe ratios count it.
 
-    Example: qtrade trials run
+    Example: qtrade trials quick
     """
     from qtrade.ledger import FILE_NAME, Ledger
     from qtrade.pipeline.venue import open_venue
@@ -67,7 +67,9 @@ def trials(
             "tested": f"{one.market.first:%Y-%m-%d} to {one.market.last:%Y-%m-%d}",
             "bars": one.bars,
             "sharpe_per_bar": one.sharpe,
-            "sharpe": None if one.sharpe is None or not one.periods_per_year else one.sharpe * one.periods_per_year**0.5,
+            "sharpe": None
+            if one.sharpe is None or not one.periods_per_year
+            else one.sharpe * one.periods_per_year**0.5,
             "effective_bars": one.effective_bars,
         }
         for one in reversed(listed)
@@ -218,7 +220,8 @@ def _print_trials(rows: Sequence[dict[str, str]]) -> None:
     names = [name for name in _NAMES if name not in shared]
     widths = {name: min(_NAMES[name], max(len(row[name]) for row in rows)) for name in names}
     fixed = len(rows[0]["at"]) + max(len("Sharpe ratio"), *(len(row["ratio"]) for row in rows))
-    room = max(_LEAST, out.width - fixed - sum(widths.values()) - len(names) - 3)
+    gaps = 2 * (len(names) + 2)
+    room = max(_LEAST, out.width - fixed - sum(widths.values()) - gaps)
     table: Table = make_table("at")
     for name in ("strategy", *names):
         table.add_column(name, overflow="fold")

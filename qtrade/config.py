@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,7 +13,7 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from qtrade.backtest.costs import BacktestConfig
-from qtrade.config_file import EXTENDS, merged, read_layers
+from qtrade.config_file import EXTENDS, Layer, merged, parse_toml, read_layers
 from qtrade.data.config import DataConfig
 from qtrade.errors import UsageError
 from qtrade.evaluation.config import EvaluationConfig
@@ -71,9 +69,10 @@ class RunConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _start_from_the_preset(cls, tree: Any) -> Any:
-        if not isinstance(tree, dict) or tree.get("preset", "small") not in PRESETS:
+        preset = tree.get("preset", "small") if isinstance(tree, dict) else None
+        if not isinstance(preset, str) or preset not in PRESETS:
             return tree  # whatever is wrong is told with its place
-        return merged(PRESETS[tree.get("preset", "small")], tree)
+        return merged(PRESETS[preset], tree)
 
     @model_validator(mode="after")
     def _stack_has_something_to_read(self) -> Self:
@@ -144,23 +143,53 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **value
         If the file cannot be read, or a key or value is wrong; an unknown key names the nearest.
     """
     layers = read_layers(path) if path else ()
-    written: dict[str, Any] = reduce(merged, (layer.tree for layer in layers), {})
+    written = _laid(layers)
     tree = deepcopy(written)
     for text in overrides:
         _assign(tree, text)
-    given = _given(values)
-    tree = merged(tree, given)
-    chosen = given.get("data", {}).get("symbols")
-    if chosen and "versions" in written.get("data", {}):
-        # A run's file names versions of its own symbols; those of others than were asked for are no mistake.
-        tree["data"]["versions"] = {key: value for key, value in tree["data"]["versions"].items() if key in chosen}
+    tree = _with_versions_of_its_symbols(merged(tree, _given(values)), written)
     if "preset" in written and tree["preset"] != written["preset"]:
-        raise UsageError(
-            f"{path} is of preset '{written['preset']}'; asking for '{tree['preset']}' would only relabel it",
-            why="every setting in a file wins over a preset, and the file of a run holds them all",
-            fix="leave the other preset out, or take preset and its settings out of the file",
-        )
+        raise _only_relabels(f"{path} is of preset '{written['preset']}'", f"'{tree['preset']}'")
     return validated(RunConfig, tree, [(layer.path, layer.tree) for layer in layers])
+
+
+def _laid(layers: Sequence[Layer]) -> dict[str, Any]:
+    """Lay files over one another, each of which may say what an option may."""
+    tree: dict[str, Any] = {}
+    holder = None
+    for layer in layers:
+        if "preset" in layer.tree:
+            preset = layer.tree["preset"]
+            if holder and preset != tree["preset"]:
+                raise _only_relabels(f"{holder} is of preset '{tree['preset']}'", f"'{preset}' in {layer.path}")
+            holder = layer.path
+        tree = _with_versions_of_its_symbols(merged(tree, layer.tree), tree)
+    return tree
+
+
+def _only_relabels(told: str, asked: str) -> UsageError:
+    return UsageError(
+        f"{told}; asking for {asked} would only relabel it",
+        why="every setting in a file wins over a preset, and the file of a run holds them all",
+        fix="leave the other preset out, or take preset and its settings out of the file",
+    )
+
+
+def _with_versions_of_its_symbols(tree: dict[str, Any], beneath: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave behind the versions in `beneath` of symbols that what is laid over it does not ask for.
+
+    A run's file names versions of its own symbols; those of others than were asked for are no mistake.
+    """
+    data, former = tree.get("data"), beneath.get("data")
+    if not (isinstance(data, dict) and isinstance(former, dict)) or data.get("symbols") == former.get("symbols"):
+        return tree
+    symbols, versions, known = data.get("symbols"), data.get("versions"), former.get("versions")
+    if isinstance(symbols, str):
+        symbols = [part.strip() for part in symbols.split(",")]
+    if not (isinstance(symbols, list | tuple) and isinstance(versions, dict) and isinstance(known, dict)):
+        return tree  # whatever is wrong is told with its place
+    kept = {key: value for key, value in versions.items() if key in symbols or known.get(key) != value}
+    return {**tree, "data": {**data, "versions": kept}}
 
 
 def _given(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,8 +210,8 @@ def parse_assignment(text: str) -> tuple[str, Scalar | list[Any]]:
     if not (key.strip() and equals):
         raise UsageError(f"'{text}' is not an assignment", fix="write it as key=value, for example train.epochs=4")
     try:
-        parsed: Scalar | list[Any] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed: Scalar | list[Any] = parse_toml(f"value = {value}")["value"]
+    except ValueError:
         parsed = value.strip()
     return key.strip(), parsed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,10 @@ from qtrade.errors import UsageError
 
 EXTENDS = "extends"
 """Key of a file, not of a configuration: the file or files it starts from."""
+
+_DEEPEST = 16
+"""Tables within tables that a file may have: far more than any setting lies beneath."""
+_FIND = "correct the path after --config, or write a file to start from with `qtrade init`"
 
 
 @dataclass(frozen=True)
@@ -37,35 +41,89 @@ def read_layers(path: Path) -> tuple[Layer, ...]:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one tree of settings over another: tables key by key, everything else in place of what was there."""
+    """Lay one tree of settings over another: tables key by key, everything else in place of what was there.
+
+    A value that has a table laid over it stays: it is wrong, and to be told with its place.
+    """
     result = dict(base)
     for key, value in over.items():
-        beneath = result.get(key)
-        result[key] = merged(beneath, value) if isinstance(beneath, dict) and isinstance(value, dict) else value
+        beneath = result.get(key, {})
+        if not isinstance(value, dict):
+            result[key] = value
+        elif isinstance(beneath, dict):
+            result[key] = merged(beneath, value)
     return result
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Read TOML.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or nests more deeply than anything that can be set.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+    level: list[Any] = [tree]
+    for _ in range(_DEEPEST):
+        level = [inner for one in level for inner in _inside(one)]
+    if level:
+        raise ValueError(f"it nests more than {_DEEPEST} deep")
+    return tree
+
+
+def _inside(value: object) -> Iterable[object]:
+    """Return what is in a table or a list, and nothing for another value."""
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _read(path: Path, chain: tuple[Path, ...]) -> list[Layer]:
     """Read `path`, to which a chain of files leads, each extending the next."""
     chain = (*chain, path)
-    told = " extends ".join(str(one) for one in chain)
-    if path.resolve() in [one.resolve() for one in chain[:-1]]:
-        raise UsageError(f"{path} extends itself", why=told, fix=f"take one `{EXTENDS}` out")
-    tree = _parse(path, told if len(chain) > 1 else "")
+    try:
+        again = path.resolve() in [one.resolve() for one in chain[:-1]]
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or a name that no file can have
+        raise _unreadable(chain, str(error)) from error
+    if again:
+        raise UsageError(
+            f"{path} extends itself", why=" extends ".join(map(str, chain)), fix=f"take one `{EXTENDS}` out"
+        )
+    tree = _parse(chain)
     layers: list[Layer] = []
     for name in _extended(tree.pop(EXTENDS, []), path):
-        layers += _read(path.parent / Path(name).expanduser(), chain)
+        try:
+            beneath = path.parent / Path(name).expanduser()
+        except RuntimeError as error:
+            raise _unreadable((*chain, Path(name)), "there is no such home folder") from error
+        layers += _read(beneath, chain)
     return [*layers, Layer(path, tree)]
 
 
-def _parse(path: Path, told: str) -> dict[str, Any]:
+def _parse(chain: Sequence[Path]) -> dict[str, Any]:
+    """Read the last file of a chain."""
+    path = chain[-1]
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        why = error.strerror or str(error)
-        raise UsageError(f"cannot read the configuration {path}", why=f"{why}; {told}" if told else why) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML", why=str(error), fix="correct that line") from error
+        raise _unreadable(chain, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise UsageError(
+            f"{path} is not valid TOML", why=_led_to(chain, str(error)), fix="correct that line"
+        ) from error
+
+
+def _unreadable(chain: Sequence[Path], why: str) -> UsageError:
+    """Say that the last file of a chain cannot be read."""
+    fix = _FIND if len(chain) == 1 else f"correct `{EXTENDS}` in {chain[-2]}: it starts from that file's folder"
+    return UsageError(f"cannot read the configuration {chain[-1]}", why=_led_to(chain, why), fix=fix)
+
+
+def _led_to(chain: Sequence[Path], why: str) -> str:
+    """Add to a reason the files that led to the one it is about."""
+    return f"{why}; {' extends '.join(map(str, chain))}" if len(chain) > 1 else why
 
 
 def _extended(given: object, path: Path) -> Sequence[str]:

@@ -34,7 +34,7 @@ FILE_NAME = "trials.sqlite"
 
 # In the file's header: whose database it is ("qtrd"), and which layout its tables have.
 _APPLICATION = 0x71747264
-_LAYOUT = 1
+_LAYOUT = 2
 _BUSY_SECONDS = 30.0
 
 _SCHEMA = (
@@ -42,7 +42,8 @@ _SCHEMA = (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
         symbols TEXT NOT NULL, interval TEXT NOT NULL, first TEXT NOT NULL, last TEXT NOT NULL, bars INTEGER NOT NULL,
         snapshot TEXT NOT NULL, run TEXT NOT NULL, forecasts TEXT NOT NULL, kind TEXT NOT NULL, strategy TEXT NOT NULL,
-        source TEXT NOT NULL, account TEXT NOT NULL, sharpe REAL, at TEXT NOT NULL)""",
+        source TEXT NOT NULL, account TEXT NOT NULL, sharpe REAL, at TEXT NOT NULL,
+        periods_per_year REAL, effective_bars REAL, ruined INTEGER)""",
     "CREATE TABLE returns (trial INTEGER PRIMARY KEY REFERENCES trials, stamps BLOB NOT NULL, net BLOB NOT NULL)",
     *(
         f"CREATE TRIGGER {table}_no_{change} BEFORE {change} ON {table} "
@@ -59,8 +60,14 @@ _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_LAYOUT}",
 )
+# What layout 2 added; unknown of trials that were recorded before.
+_ADDED = {"periods_per_year": "REAL", "effective_bars": "REAL", "ruined": "INTEGER"}
+_BROUGHT_UP_TO_DATE = (
+    *(f"ALTER TABLE trials ADD COLUMN {name} {kind}" for name, kind in _ADDED.items()),
+    f"PRAGMA user_version = {_LAYOUT}",
+)
 # Columns that are a trial's attributes as they stand, and all that are written.
-_AS_THEY_STAND = ("bars", "snapshot", "run", "forecasts", "kind", "strategy", "source", "account", "sharpe")
+_AS_THEY_STAND = ("bars", "snapshot", "run", "forecasts", "kind", "strategy", "source", "account", "sharpe", *_ADDED)
 _COLUMNS = ("id", "symbols", "interval", "first", "last", *_AS_THEY_STAND, "at")
 _ADD_TRIAL = f"INSERT INTO trials ({', '.join(_COLUMNS)}) VALUES (:{', :'.join(_COLUMNS)})"
 _ADD_RETURNS = "INSERT INTO returns SELECT number, :stamps, :net FROM trials WHERE id = :id"
@@ -127,6 +134,12 @@ class Trial:
         its numbers from elsewhere.
     sharpe
         Sharpe ratio of the net returns *per bar*, not annualised; None where undefined, as for an evaluation.
+    periods_per_year
+        Bars in a year, the root of which annualises the ratio.
+    effective_bars, ruined
+        Number of bars that make up the variance of the net returns, T over their kurtosis, and whether the account was
+        ruined: by these a ratio may be too lucky to be called the best (`qtrade.pipeline.sweep.best_of`). All three
+        are None where unknown.
     returns
         (T,) finite net returns per bar on their UTC stamps, or None. Trials that are read back come without.
     at
@@ -143,6 +156,9 @@ class Trial:
     source: str = ""
     account: str = ""
     sharpe: float | None = None
+    periods_per_year: float | None = None
+    effective_bars: float | None = None
+    ruined: bool | None = None
     returns: pd.Series | None = field(default=None, compare=False, repr=False)
     at: pd.Timestamp = field(default_factory=lambda: pd.Timestamp.now("UTC"))
 
@@ -211,6 +227,9 @@ class Ledger:
             connection.execute("BEGIN IMMEDIATE")
             if not self._is_made(connection):
                 for statement in _SCHEMA:
+                    connection.execute(statement)
+            elif connection.execute("PRAGMA user_version").fetchone()[0] < _LAYOUT:
+                for statement in _BROUGHT_UP_TO_DATE:
                     connection.execute(statement)
             before = connection.total_changes
             connection.executemany(_ADD_TRIAL, rows)
@@ -338,7 +357,9 @@ def _row(trial: Trial) -> dict[str, Any]:
 
 def _trial(row: sqlite3.Row) -> Trial:
     market = _market(row["symbols"], row["interval"], row["first"], row["last"])
-    return Trial(market, **{name: row[name] for name in _AS_THEY_STAND}, at=pd.Timestamp(row["at"]))
+    known = {name: row[name] for name in _AS_THEY_STAND if name in row.keys()}  # noqa: SIM118 - a row is no mapping
+    ruined = known.get("ruined")
+    return Trial(market, **{**known, "ruined": None if ruined is None else bool(ruined)}, at=pd.Timestamp(row["at"]))
 
 
 @lru_cache

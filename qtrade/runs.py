@@ -3,12 +3,13 @@
 ::
 
     runs/<name>-<hash8>/
-      config.toml  manifest.json  bars.parquet  training.lock
+      config.toml  manifest.json  bars.parquet  training.lock  in-use.lock
       folds/<k>/seed-<s>/model.safetensors  scaler.json  forecasts.parquet  residuals.parquet  history.json
       forecasts.parquet  residuals.parquet
       baselines/<model>/...                  the same, for each model it is compared with
       evaluation.json  metrics.json  report.html
       backtests/<strategy>-<hash8>/weights.parquet  trades.parquet  equity.parquet  metrics.json
+      optimism.json  transfer/...  sweeps/...  predictions/...
 
 ``history.json`` is written last in a fold and holds the checksums of its siblings: where it is present and they match,
 the fold is complete. ``forecasts.parquet`` of the whole is written after every fold is.
@@ -17,6 +18,7 @@ the fold is complete. ``forecasts.parquet`` of the whole is written after every 
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -40,8 +42,9 @@ from qtrade.types import BAR_FIELDS, Bars, Float64Array
 from qtrade.windows import Rows
 
 FOLD_FILES = ("model.safetensors", "scaler.json", "forecasts.parquet", "residuals.parquet")
+SCHEMA = 1
+"""Of the manifest; a later one may mean other things by the same names."""
 _MANIFEST = {"forecast_hash": str, "facts": dict, "data": dict, "folds": list, "notes": list}
-_TRAIN_AGAIN = "train the run again with `qtrade train --config {config}`; complete folds are kept"
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,21 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What the run was made from: hashes, data, features, folds, versions, device."""
+        """What the run was made from: hashes, data, features, folds, versions, device.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read, or was written by a later version of qtrade than this one.
+        """
         path, fix = self.folder / "manifest.json", "start the run anew with `qtrade train`"
         manifest = read_json(path, fix=fix)
         known = manifest if isinstance(manifest, dict) else {}
+        schema = known.get("schema")
+        if type(schema) is int and schema > SCHEMA:
+            raise _too_new(path, known)
         missing = [key for key, kind in _MANIFEST.items() if not isinstance(known.get(key), kind)]
+        missing += [] if type(schema) is int and schema == SCHEMA else [f"a schema of {SCHEMA}"]
         if missing:
             raise DataError(f"{path} lacks {', '.join(missing)}", why="it was altered or cut off", fix=fix)
         return known
@@ -98,7 +111,7 @@ class Run:
             If the file is missing or altered.
         """
         path, manifest = self.folder / "bars.parquet", self.manifest
-        fix = _TRAIN_AGAIN.format(config=self.folder / "config.toml")
+        fix = _train_again(self)
         table = read_parquet(path, fix=fix)
         facts = manifest["data"]
         try:
@@ -114,6 +127,20 @@ class Run:
         if not same:
             raise DataError(f"{path} does not hold the bars of this run", why="its hash is another", fix=fix)
         return bars
+
+    def command(self, *words: str) -> str:
+        """Write a command about this run as it is typed here: ``run.command("backtest", "-s", "momentum")``."""
+        return shlex.join(["qtrade", *words[:1], self.name, *words[1:], *self.where])
+
+    def train_command(self, *words: str) -> str:
+        """Write the command that goes on with the run, or with `words` makes another like it."""
+        return shlex.join(["qtrade", "train", "--config", str(self.folder / "config.toml"), *words, *self.where])
+
+    @property
+    def where(self) -> list[str]:
+        """Options by which a command finds the run: the folder it is in, unless that is ./runs."""
+        above = self.folder.parent
+        return [] if above.resolve() == Path("runs").resolve() else ["--runs", str(above)]
 
     def model_folder(self, model: str) -> Path:
         """Folder of a model's folds and forecasts: the run's own for the model it trades."""
@@ -132,7 +159,7 @@ class Run:
             If the run is not trained, or a file is damaged.
         """
         folder = self.model_folder(model)
-        fix = _TRAIN_AGAIN.format(config=self.folder / "config.toml")
+        fix = _train_again(self)
         if not (folder / "forecasts.parquet").exists():
             raise DataError(f"{self.name} holds no forecasts of '{model}'", why="its training is not finished", fix=fix)
         try:
@@ -145,6 +172,22 @@ class Run:
             raise DataError(
                 f"{folder / 'forecasts.parquet'} or its residuals are not what training writes", why=str(error), fix=fix
             ) from error
+
+
+def _train_again(run: Run) -> str:
+    return f"train the run again with `{run.train_command()}`; complete folds are kept"
+
+
+def _too_new(path: Path, manifest: Mapping[str, Any]) -> DataError:
+    """Refuse a manifest of a later schema, and name the version that wrote it."""
+    made_with = manifest.get("versions")
+    version = made_with.get("qtrade") if isinstance(made_with, dict) else None
+    named = f"qtrade {version}" if isinstance(version, str) else "a later qtrade"
+    return DataError(
+        f"{path} has schema {manifest['schema']}, which this qtrade does not know",
+        why=f"it was written by {named}; this is {__version__}, which knows schema {SCHEMA}",
+        fix="update qtrade, or make the run again with this one: `qtrade train`",
+    )
 
 
 def open_run(runs: Path, name: str) -> Run:
@@ -199,8 +242,8 @@ def start_run(
     write_text(run.folder / "config.toml", _pinned(config, description).to_toml())
     write_parquet(run.folder / "bars.parquet", pd.concat({name: getattr(bars, name) for name in BAR_FIELDS}, axis=1))
     identity = config.forecast_hash(**facts)
-    manifest = {"schema": 1, "forecast_hash": identity, "facts": dict(facts), "versions": versions(), **description}
-    write_json(run.folder / "manifest.json", manifest)
+    made_of = {"forecast_hash": identity, "facts": dict(facts), "versions": versions()}
+    write_json(run.folder / "manifest.json", {"schema": SCHEMA, **made_of, **description})
     return run
 
 
@@ -286,8 +329,7 @@ def check_run(run: Run) -> None:
         raise UsageError(
             f"{run.folder} holds another configuration than its forecasts were made with",
             why=f"config.toml now has the hash {identity[:16]}, the run was started with {recorded[:16]}",
-            fix="undo the change to config.toml, or train it as a new run: "
-            f"`qtrade train --config {run.folder / 'config.toml'} --name NEW`",
+            fix=f"undo the change to config.toml, or train it as a new run: `{run.train_command('--name', 'NEW')}`",
         )
 
 

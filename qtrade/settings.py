@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from qtrade.errors import QtradeError, UsageError, nearest
 
@@ -51,8 +53,8 @@ def validated(kind: type[Kind], tree: dict[str, Any], files: Sequence[tuple[Path
     try:
         return kind(**tree)
     except ValidationError as error:
-        place = error.errors(include_url=False)[0]["loc"]
-        raise _explain(kind, error, _listed(_holders(tree, place, files))) from error
+        first = _first(error, tree)
+        raise _explain(kind, first, _listed(_holders(tree, first["loc"], files))) from error
     except UsageError as error:
         raise _located(kind, tree, files, error) from error
 
@@ -61,7 +63,7 @@ def _holders(tree: Mapping[str, Any], place: Place, files: Sequence[tuple[Path, 
     """Files that what stands at a place came from; none if a part of it came from elsewhere."""
     found: list[Path] = []
     for leaf, value in _leaves(_at(tree, place), place):
-        holders = [path for path, said in files if (held := _at(said, leaf)) == value and held is not _ABSENT]
+        holders = [path for path, said in files if _same(_at(said, leaf), value)]
         if not holders:
             return []
         found.append(holders[-1])
@@ -106,6 +108,11 @@ def _at(tree: Any, place: Place) -> Any:
     return tree
 
 
+def _same(held: object, value: object) -> bool:
+    """Whether a file holds a value: NaN, which equals nothing, is the same where it is the same object."""
+    return held is not _ABSENT and (held is value or held == value)
+
+
 def _leaves(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
     """Every value beneath a place that is not a table with something in it, with its own place."""
     if isinstance(value, dict) and value:
@@ -126,9 +133,28 @@ def _listed(paths: Sequence[Path]) -> str:
     return " and ".join(str(path) for path in paths)
 
 
-def _explain(kind: type[Settings], error: ValidationError, files: str) -> UsageError:
-    """Turn the first of pydantic's complaints into one of ours."""
-    first = error.errors(include_url=False)[0]
+def _first(error: ValidationError, tree: Mapping[str, Any]) -> ErrorDetails:
+    """Return the first of pydantic's complaints.
+
+    Where one of several types is wanted there is a complaint for each, at a place that is no key. They become one at
+    the place of the value: that of its own type, or what is wanted.
+    """
+    every = error.errors(include_url=False)
+    first = every[0]
+    place, branch = first["loc"][:-1], first["loc"][-1:]
+    table = _at(tree, place)
+    if not place or not isinstance(branch[0], str) or (isinstance(table, dict) and branch[0] in table):
+        return first
+    alike = [one for one in every if one["loc"][:-1] == place and one["input"] is first["input"]]
+    if len(alike) == 1:
+        return first
+    kinds = {str(one["loc"][-1]): one["msg"] for one in alike}
+    wanted = f"input should be {' or '.join(kinds)}"
+    return {**first, "type": "union", "loc": place, "msg": kinds.get(type(first["input"]).__name__, wanted)}
+
+
+def _explain(kind: type[Settings], first: ErrorDetails, files: str) -> UsageError:
+    """Turn a complaint of pydantic's into one of ours."""
     where = ".".join(str(part) for part in first["loc"])
     source = f" in {files}" if files else ""
     if first["type"] == "extra_forbidden":
@@ -136,10 +162,25 @@ def _explain(kind: type[Settings], error: ValidationError, files: str) -> UsageE
             f"unknown key '{where}'{source}", fix=nearest(str(first["loc"][-1]), _keys_beside(kind, first["loc"]))
         )
     message = first["msg"].removeprefix("Value error, ")
+    fix = _remedy(kind, first)
     given = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
     if not where:
         return UsageError(f"the settings{source} do not go together: {message}")
-    return UsageError(f"'{where}'{source} is not valid: {message[:1].lower()}{message[1:]}{given}")
+    return UsageError(f"'{where}'{source} is not valid: {message[:1].lower()}{message[1:]}{given}", fix=fix)
+
+
+def _remedy(kind: type[Settings], complaint: ErrorDetails) -> str:
+    """Name the nearest of the values that a key may have, or where the key is explained."""
+    if complaint["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", complaint.get("ctx", {})["expected"])
+        close = nearest(str(complaint["input"]), known)
+        return close if close.endswith("?") else f"write {' or '.join(known)}"
+    key: list[str] = []
+    for part in complaint["loc"]:
+        if part not in _keys_beside(kind, (*key, part)):
+            break  # a place in a list, or a name of the user's own
+        key.append(str(part))
+    return f"`qtrade config {'.'.join(key)}` explains it" if key else ""
 
 
 def _keys_beside(kind: type[Settings], location: tuple[int | str, ...]) -> list[str]:

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import hashlib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,8 +140,7 @@ class LoadedStrategy:
             head, dot, rest = name.partition(".")
             where = f"strategy '{self.name}', parameter '{head}'"
             if head not in arguments:
-                why = nearest(head, arguments) if arguments else "it has none"
-                raise UsageError(f"strategy '{self.name}' has no parameter '{head}'", why=why)
+                raise _unknown_parameter(self.name, head, arguments)
             held = arguments[head]
             if dot and not isinstance(held, LoadedStrategy | tuple):
                 raise UsageError(f"{where} is no strategy, so there is no '{name}'")
@@ -331,8 +330,10 @@ def _find(name_or_path: str, folders: Sequence[Path]) -> Path:
     if name_or_path not in known:
         raise UsageError(
             f"there is no strategy '{name_or_path}'",
-            why=nearest(name_or_path, known),
-            fix="qtrade strategies lists them; a file of your own is given by its path, as in my/file.py",
+            fix=_then(
+                nearest(name_or_path, known),
+                "`qtrade strategies` lists them; a file of your own is given by its path, as in my/file.py",
+            ),
         )
     return known[name_or_path]
 
@@ -357,8 +358,7 @@ def _load(
             deeper.setdefault(head, {})[rest] = params[name]
     for name in (*given, *deeper):
         if name not in fields:
-            why = nearest(name, fields) if fields else "it has none"
-            raise UsageError(f"strategy '{path.stem}' has no parameter '{name}'", why=why)
+            raise _unknown_parameter(path.stem, name, fields)
     hints = typing.get_type_hints(kind)
     arguments: dict[str, Argument] = {}
     for name, parameter in fields.items():
@@ -377,6 +377,18 @@ def _load(
         else:
             arguments[name] = convert(value, hints[name], where)
     return _instantiate(kind, spec.name, file, arguments)
+
+
+def _unknown_parameter(strategy: str, name: str, known: Collection[str]) -> UsageError:
+    what = f"strategy '{strategy}' has no parameter '{name}'"
+    if not known:
+        return UsageError(what, why="it has none", fix="leave the parameter out")
+    return UsageError(what, fix=_then(nearest(name, known), f"`qtrade strategies {strategy}` explains them"))
+
+
+def _then(first: str, second: str) -> str:
+    """Put two remedies together, the first of which may be a question."""
+    return f"{first} {second}" if first.endswith("?") else f"{first}; {second}"
 
 
 def _shares(inner: Mapping[str, ParamValue], size: int, where: str) -> list[dict[str, ParamValue]]:

@@ -124,7 +124,7 @@ def convert(value: SpecValue, annotation: Any, where: str) -> ParamValue:
         if str(value) in options:
             chosen: ParamValue = options[str(value)]
             return chosen
-        raise UsageError(f"{where} cannot be '{value}'", why=nearest(str(value), options))
+        raise UsageError(f"{where} cannot be '{value}'", fix=nearest(str(value), options))
     if annotation is str and isinstance(value, str):
         return value
     if annotation is bool and str(value).lower() in ("true", "false"):

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
 from qtrade.progress import Progress as ProgressOf
 from qtrade.progress import Silent
+from qtrade.unprintable import visible
 
-out = Console()
-err = Console(stderr=True)
+
+class _SafeConsole(Console):
+    """A console that obeys its own orders only, and not those in names and texts from outside."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as `rich.console.Console` does, with what is unprintable made visible."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+out = _SafeConsole()
+err = _SafeConsole(stderr=True)
 
 _SHORT = 20
 """Letters up to which a cell is not broken."""

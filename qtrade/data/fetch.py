@@ -49,12 +49,19 @@ class FetchReport:
         told = {symbol: error.what.removeprefix(f"{symbol}: ") for symbol, error in self.failed.items()}
         why = "\n       ".join(f"{symbol}: {what}" for symbol, what in told.items())
         if not self.saved:
-            raise DataError("no symbol could be fetched", why=why, fix=failures[0].fix)
+            raise DataError("no symbol could be fetched", why=why, fix="; ".join(self._fixes()))
         raise PartialError(
             f"{len(self.failed)} of {len(self.failed) + len(self.saved)} symbols could not be fetched",
             why=why,
-            fix="the others are saved; run the same command again for what is missing",
+            fix=f"the others are saved; {'; '.join(self._fixes())}",
         )
+
+    def _fixes(self) -> list[str]:
+        """Say what to do about the failures, and for which symbols where that differs."""
+        symbols: dict[str, list[str]] = {}
+        for symbol, error in self.failed.items():
+            symbols.setdefault(error.fix or f"leave {symbol} out", []).append(symbol)
+        return [fix if len(symbols) == 1 else f"{', '.join(names)}: {fix}" for fix, names in symbols.items()]
 
 
 def fetch(config: DataConfig, *, cache: Cache, progress: Progress) -> FetchReport:

@@ -29,8 +29,13 @@ class Sample:
             If the sample does not hold `symbol`, or no bar between the dates.
         """
         if symbol not in DATASETS:
+            close = nearest(symbol, DATASETS)
             raise DataError(
-                f"the sample has no symbol '{symbol}'", fix=f"{nearest(symbol, DATASETS)} or --source yahoo"
+                f"the sample has no symbol '{symbol}'",
+                why=f"it holds {' and '.join(DATASETS)} alone",
+                fix=f"{close} Others come with --source yahoo"
+                if close.endswith("?")
+                else "ask for one of these; others come with --source yahoo",
             )
         if interval != "1d":
             raise UsageError(f"the sample has daily bars, not '{interval}'", fix="leave out --interval")

@@ -14,7 +14,10 @@ from qtrade.strategy_spec import ParamValue
 MOST = 100_000
 """Combinations that are tried at most: their returns must fit into memory."""
 
-_EXAMPLE = "write threshold=0:0.01:0.001 (from, to, step) or step=1,6,12,24"
+
+def _example(name: str = "") -> str:
+    name = name or "threshold"
+    return f"write {name}=0:0.01:0.001 (from, to, step) or {name}=1,6,12,24"
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ def parse_axis(text: str) -> Axis:
     name, equals, values = text.partition("=")
     name = name.strip()
     if not (name and equals and values.strip()):
-        raise UsageError(f"'{text}' does not name a parameter and its values", fix=_EXAMPLE)
+        raise UsageError(f"'{text}' does not name a parameter and its values", fix=_example(name))
     first, colon, last = values.partition(":")
     if colon and _is_number(first) and _is_number(last):
-        raise UsageError(f"'{text}' is a span without a step", fix=_EXAMPLE)
+        raise UsageError(
+            f"'{text}' is a span without a step", fix=f"write {name}={values}:STEP, or {name}=1,6,12,24 for a list"
+        )
     found = _span(values, text) if values.count(":") == 2 else tuple(_value(one) for one in values.split(","))
     value, many = Counter(found).most_common(1)[0]
     if many > 1:
@@ -56,10 +61,12 @@ def combinations(axes: Sequence[Axis]) -> list[dict[str, ParamValue]]:
         If there are no axes, two of one name, or more than `MOST` combinations.
     """
     if not axes:
-        raise UsageError("a sweep needs at least one --param", fix=_EXAMPLE)
+        raise UsageError("a sweep needs at least one --param", fix=_example())
     names = [axis.name for axis in axes]
     if len(set(names)) < len(names):
-        raise UsageError(f"--param {next(n for n in names if names.count(n) > 1)} is given twice", fix=_EXAMPLE)
+        raise UsageError(
+            f"--param {next(n for n in names if names.count(n) > 1)} is given twice", fix="leave out one of the two"
+        )
     count = 1
     for axis in axes:
         count *= len(axis.values)
@@ -83,9 +90,14 @@ def _span(values: str, text: str) -> tuple[ParamValue, ...]:
         steps = (last - first) / step
         many = int(steps)
     except (InvalidOperation, ZeroDivisionError, ValueError, OverflowError):
-        raise UsageError(f"'{text}' is not a span of numbers with a step", fix=_EXAMPLE) from None
+        raise UsageError(
+            f"'{text}' is not a span of numbers with a step", fix=_example(text.partition("=")[0].strip())
+        ) from None
     if not 0 <= steps <= MOST:
-        raise UsageError(f"'{text}' leads from {first} to {last} in {float(steps):g} steps of {step}", fix=_EXAMPLE)
+        raise UsageError(
+            f"'{text}' leads from {first} to {last} in {float(steps):g} steps of {step}",
+            fix=_example(text.partition("=")[0].strip()),
+        )
     whole = all(part == part.to_integral_value() for part in (first, step))
     return tuple(int(one) if whole else float(one) for one in (first + step * k for k in range(many + 1)))
 

@@ -26,6 +26,7 @@ from qtrade.errors import PartialError
 from qtrade.evaluation.plain import plain
 from qtrade.files import write_json, write_parquet
 from qtrade.ledger import Trial, Tried
+from qtrade.pipeline.lock import keeping
 from qtrade.pipeline.replay import backtest_name
 from qtrade.pipeline.venue import Venue, account_text, ledger_of, open_venue, tried_on
 from qtrade.progress import Progress
@@ -109,6 +110,7 @@ class Backtests:
         return compare({one.name: one.net for one in self.tested}, self.hold, self.periods_per_year, seed=self.seed)
 
 
+@keeping
 def backtest_run(
     run: Run,
     *,
@@ -263,6 +265,7 @@ def _trial(run: Run, strategy: LoadedStrategy, venue: Venue, weights: pd.DataFra
         source=f"{strategy.sha256} {digest_of(weights.to_numpy(dtype=np.float64))}",
         account=account_text(venue.account),
         sharpe=ratio if math.isfinite(ratio) else None,
+        periods_per_year=venue.span.periods_per_year,
         returns=result.net,
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 from qtrade.config import RunConfig
 from qtrade.errors import IntegrityError, UsageError
 from qtrade.evaluation.paired import PairedHorizon, compare_forecasts, on_equal_origins
-from qtrade.evaluation.skill import MIN_LABELS
+from qtrade.evaluation.skill import LEVEL, MIN_LABELS
 from qtrade.features.targets import log_returns
 from qtrade.forecasts import Forecasts
 from qtrade.pipeline.compare_trading import compare_trading
@@ -44,7 +44,7 @@ def compare_runs(runs: Sequence[Run], *, progress: Progress) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If there are fewer than two runs, or they are of different bars, delays or test periods.
+        If there are fewer than two runs, one is there twice, or they are of different bars, delays or test periods.
     IntegrityError
         If one of them is INVALID.
     DataError
@@ -52,6 +52,13 @@ def compare_runs(runs: Sequence[Run], *, progress: Progress) -> dict[str, Any]:
     """
     if len(runs) < 2:
         raise UsageError("it takes two runs to compare", fix="name another one: qtrade compare RUN RUN")
+    twice = [run for run, many in Counter(run.folder.resolve() for run in runs).items() if many > 1]
+    if twice:
+        raise UsageError(
+            f"{twice[0].name} is given twice",
+            why="a run does not differ from itself",
+            fix="name another one; `qtrade runs list` lists them",
+        )
     progress.start("compare", 3)
     labels = _labels(runs)
     told = [_describe(run, label) for run, label in zip(runs, labels, strict=True)]
@@ -185,7 +192,7 @@ def _check_same_bars(runs: Sequence[Run], labels: Sequence[str]) -> None:
                 f"{another[:_SHOWN_HASH]} of {other}",
                 why=words,
                 fix="make the other run on the same bars: "
-                f"`qtrade train --config {first.folder / 'config.toml'} --name NEW --set ...` keeps those of {label}",
+                f"`{first.train_command('--name', 'NEW', '--set', '...')}` keeps those of {label}",
             )
 
 
@@ -301,13 +308,25 @@ def _about_forecasts(label: str, base: str, column: int, found: Sequence[PairedH
 
 
 def _about_trading(label: str, base: str, column: int, trading: Sequence[Mapping[str, Any]]) -> list[str]:
-    tested = [(one["strategy"], one["runs"][column]) for one in trading if one["runs"][column] is not None]
-    if not tested:
+    both = [(one["strategy"], one["runs"][column]) for one in trading if one["runs"][column] is not None]
+    if not both:
         return [f"No strategy was backtested with the same account on both {label} and {base}."]
+    tested = [(strategy, one) for strategy, one in both if one["sharpe_p_holm"] is not None]
+    lines = _tested(label, base, tested) if tested else []
+    if untested := [strategy for strategy, one in both if one["sharpe_p_holm"] is None]:
+        lines.append(
+            f"Not tested is whether the Sharpe ratio on {label} differs from that on {base} with "
+            f"{', '.join(untested)}: the shared bars are too few, or returns on them do not vary."
+        )
+    return lines
+
+
+def _tested(label: str, base: str, tested: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Say what the tests of Sharpe ratios found, of which there is one at least."""
     beyond = [
         f"{strategy} ({one['sharpe_difference']:+.2f}, adjusted p {_chance(one['sharpe_p_holm'])})"
         for strategy, one in tested
-        if one["sharpe_p_holm"] is not None and one["sharpe_p_holm"] < 0.05
+        if one["sharpe_p_holm"] < LEVEL
     ]
     if beyond:
         return [f"The Sharpe ratio on {label} differs from that on {base} beyond chance with {', '.join(beyond)}."]

@@ -14,11 +14,14 @@ from qtrade.pipeline.train import count_processes
 from qtrade.pipeline.transfer import Question, make_question
 from qtrade.types import Fold
 
+LIBRARIES_SECONDS = 6.0
+"""Starting the program, and importing PyTorch, vectorbt and Matplotlib."""
+
 START_SECONDS = 6.0
 """Starting a process that fits networks, and importing PyTorch in it."""
 
 MARGIN = 1.25
-"""Time of a step among thousands, at most, over that of one among the few that are timed."""
+"""Time of a step among thousands, where it is slow, over that of one among the few that are timed."""
 SAVE_SECONDS = 0.06
 """Writing the files of one fit."""
 
@@ -106,13 +109,13 @@ class Work:
 
 
 def estimate_seconds(work: Work) -> dict[str, float]:
-    """Return the time that each stage takes at most, on a machine that has nothing else to do.
+    """Return about how long each stage takes, rather too long, on a machine that has nothing else to do.
 
     Training is what was measured, times the steps of all epochs; it ends sooner where validation stops it. Of the other
     stages, what models are asked is measured, and the rest is what such stages took elsewhere.
     """
     thousands = work.tested * work.symbols / 1000
-    told = {"prepare": work.preparing, "train": _training(work)}
+    told = {"start": LIBRARIES_SECONDS, "prepare": work.preparing, "train": _training(work)}
     if work.trading:
         told["backtest"] = _BACKTEST + work.strategies * (_BACKTEST_STRATEGY + _BACKTEST_BARS * thousands)
     speed = work.speeds.get(work.config.model)

@@ -26,6 +26,7 @@ from qtrade.pipeline.backtest import luck_variance
 from qtrade.pipeline.cadence import suggest_cadence
 from qtrade.pipeline.integrity import find_violations
 from qtrade.pipeline.ladder import Probe, climb
+from qtrade.pipeline.lock import keeping
 from qtrade.pipeline.market import Market, check_files, derive, folds_of
 from qtrade.pipeline.measures import (
     interval_studies,
@@ -48,6 +49,7 @@ SUSPICIOUS = 0.10
 """Correlation with the next return above which a feature is named as a suspect."""
 
 
+@keeping
 def evaluate_run(
     run: Run,
     *,

@@ -106,7 +106,7 @@ def load_fitted(run: Run, config: RunConfig, market: Market, name: str, fold: in
     """
     folder = run.fold_folder(name, fold, replicate)
     if not fold_is_complete(folder):
-        raise DataError(f"{folder} is not complete", fix=f"qtrade train --config {run.folder / 'config.toml'}")
+        raise DataError(f"{folder} is not complete", fix=run.train_command())
     scaler = Scaler.load(folder / "scaler.json")
     if (scaler.symbols, scaler.names) != (market.bars.symbols, market.features.names):
         raise DataError(

@@ -20,6 +20,7 @@ from qtrade.models.device import set_threads
 from qtrade.models.neural import InformerModel
 from qtrade.pipeline.fitting import load_fitted
 from qtrade.pipeline.latest import newest_bars
+from qtrade.pipeline.lock import keeping
 from qtrade.pipeline.market import Market, check_files, derive, scaled
 from qtrade.pipeline.prediction import Origin, Prediction
 from qtrade.pipeline.standing import standing
@@ -37,6 +38,7 @@ SHOWN_HORIZONS = 2
 """Horizons of past closes that are drawn before a forecast."""
 
 
+@keeping
 def forecast_run(
     run: Run,
     *,
@@ -108,7 +110,7 @@ def forecast_run(
                 set_threads(before)
             seconds += time.perf_counter() - started
             parts.append((path, rows, number, replicate, train_end))
-        progress.advance(len(origins), f"fold {number + 1}")
+        progress.advance(len(origins), f"fold {number + 1}/{len(run.manifest['folds'])}")
     forecasts = _gather(run, config, market, parts)
     table = _next_path(market, forecasts, config.split.delay)
     outlooks = tuple(_outlooks(market, table, config.window.horizon))

@@ -78,27 +78,27 @@ def _purge(run: Run, config: RunConfig, market: Market, forecasts: Forecasts, fo
             last, following = (int(index.searchsorted(pd.Timestamp(stamp))) for stamp in (told[part][1], first))
             if last + reach > following:
                 yield (
-                    f"Fold {fold.number} is not purged: the last label of '{part}' ends {last + reach - following} "
+                    f"Fold {fold.number + 1} is not purged: the last label of '{part}' ends {last + reach - following} "
                     f"bars after {first}, where the next part begins."
                 )
         ends = [str(index[fold.fit[-1]]), str(index[fold.valid[-1]]), str(index[fold.train_end])]
         if ends != [told["fit"][1], told["valid"][1], told["train_end"]]:
-            yield f"Fold {fold.number} was made of other bars than its configuration says: {told['train_end']}."
+            yield f"Fold {fold.number + 1} was made of other bars than its configuration says: {told['train_end']}."
     seeds = config.replicates_of(config.model)
     at = index.get_indexer(forecasts.origin)
     for number in np.unique(forecasts.fold).tolist():
         rows = forecasts.fold == number
         if not 0 <= number < len(folds):
-            yield f"There are forecasts of a fold {number}, which the run does not have."
+            yield f"There are forecasts of a fold {number + 1}, which the run does not have."
             continue
         if forecasts.train_end[rows].nunique() != 1 or forecasts.train_end[rows][0] != index[folds[number].train_end]:
-            yield f"The forecasts of fold {number} come from a model of {forecasts.train_end[rows].max()}."
+            yield f"The forecasts of fold {number + 1} come from a model of {forecasts.train_end[rows].max()}."
     for fold in folds:
         mine = at[forecasts.fold == fold.number]
         whole = len(fold.test) * len(market.bars.symbols) * seeds
         if len(mine) != whole or not np.isin(mine, fold.test).all():
             yield (
-                f"Fold {fold.number} was tested at {whole} (origin, symbol, seed), of which the run holds "
+                f"Fold {fold.number + 1} was tested at {whole} (origin, symbol, seed), of which the run holds "
                 f"{np.isin(mine, fold.test).sum()}: forecasts were chosen."
             )
 
@@ -115,7 +115,7 @@ def _scalers(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold])
             same = all(np.allclose(getattr(saved, part), getattr(again, part), rtol=1e-9, atol=0) for part in parts)
             if saved.last_row > fold.fit[-1] or not same:
                 yield (
-                    f"The scaler of fold {fold.number} was not fitted on its fitting bars, which end at "
+                    f"The scaler of fold {fold.number + 1} was not fitted on its fitting bars, which end at "
                     f"{market.bars.index[fold.fit[-1]]}: it knows of others."
                 )
 
@@ -156,7 +156,7 @@ def _forecasts(run: Run, config: RunConfig, market: Market, forecasts: Forecasts
                 stored = forecasts.path[rows & (forecasts.symbol == name) & (forecasts.seed == replicate)]
                 if len(stored) != 1 or np.abs(stored[0] - again).max() > ROUNDING * spread:
                     yield (
-                        f"The forecast of {name} at {stamp} (fold {fold}) is not what its model says when the bars "
+                        f"The forecast of {name} at {stamp} (fold {fold + 1}) is not what its model says when the bars "
                         "end there: it knew of later ones, or was altered."
                     )
 
@@ -171,7 +171,8 @@ def _models(run: Run, config: RunConfig, market: Market, folds: Sequence[Fold]) 
             for replicate in range(config.replicates_of(model)):
                 weights = sha256(run.fold_folder(model, fold.number, replicate) / "model.safetensors")
                 if model in _LEARNING and seen.setdefault(weights, fold.number) != fold.number:
-                    yield f"The {model} of fold {fold.number} is that of fold {seen[weights]}: models were swapped."
+                    first = seen[weights] + 1
+                    yield f"The {model} of fold {fold.number + 1} is that of fold {first}: models were swapped."
                 fitted = load_fitted(run, config, market, model, fold.number, replicate)
                 mine = (forecasts.fold == fold.number) & (forecasts.seed == replicate)
                 yield from _said(market, config, fitted, fold, forecasts.path[mine], rows, mine)
@@ -192,7 +193,7 @@ def _said(
     order = np.lexsort((rows.symbol[mine], rows.origin[mine]))
     same_rows = len(order) == len(asked) and (rows.origin[mine][order] == asked.origin).all()
     if not same_rows or not (rows.symbol[mine][order] == asked.symbol).all():
-        yield f"The forecasts of {fitted.name} in fold {fold.number} are not those of its test period."
+        yield f"The forecasts of {fitted.name} in fold {fold.number + 1} are not those of its test period."
         return
     size = float(np.abs(again).max())
     other = ~(np.abs(stored[order] - again).max(axis=1) <= max(ROUNDING * size, 1e-12))
@@ -200,8 +201,8 @@ def _said(
         first = int(other.argmax())
         name, stamp = market.bars.symbols[int(asked.symbol[first])], market.bars.index[int(asked.origin[first])]
         yield (
-            f"The forecast of {name} at {stamp} ({fitted.name}, fold {fold.number}) is not what its model says: it was "
-            f"altered. Others of this fold: {int(other.sum()) - 1}."
+            f"The forecast of {name} at {stamp} ({fitted.name}, fold {fold.number + 1}) is not what its model says: it "
+            f"was altered. Others of this fold: {int(other.sum()) - 1}."
         )
 
 
@@ -216,5 +217,5 @@ def _erred(
         again = errors[asked.symbol == column]
         size = max(ROUNDING * float(np.abs(again).max()), 1e-12)
         if stored is None or stored.shape != again.shape or not (np.abs(stored - again) <= size).all():
-            yield f"The validation errors of {fitted.name} for {name} in fold {fold.number} are not those it makes."
+            yield f"The validation errors of {fitted.name} for {name} in fold {fold.number + 1} are not those it makes."
             return

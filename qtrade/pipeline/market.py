@@ -110,7 +110,7 @@ def check_files(run: Run, config: RunConfig) -> None:
             raise UsageError(
                 f"{path} is not what it was when {run.name} was trained",
                 why=f"{setting} names it, and the models know its numbers as they were",
-                fix=f"undo the change, or train a new run: `qtrade train --config {run.folder / 'config.toml'}`",
+                fix=f"undo the change, or train a new run: `{run.train_command()}`",
             )
 
 

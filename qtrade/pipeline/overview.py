@@ -5,6 +5,7 @@ A list must not break because one folder in it is damaged, so `glance` never rai
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shlex
@@ -146,7 +147,7 @@ def read_verdict(run: Run) -> dict[str, Any] | None:
     DataError
         If the evaluation cannot be read.
     """
-    path, fix = run.folder / "evaluation.json", f"evaluate it again: qtrade evaluate {shlex.quote(run.name)}"
+    path, fix = run.folder / "evaluation.json", f"evaluate it again: {run.command('evaluate')}"
     if not path.exists():
         return None
     told = read_json(path, fix=fix)
@@ -258,15 +259,34 @@ def backtests_of(run: Run, config: RunConfig) -> list[dict[str, Any]]:
     names = ("sharpe", "sharpe_low", "sharpe_high", "net_annual_return", "cost_annual", "max_drawdown", "trades")
     rows = []
     for path in sorted(run.folder.glob("backtests/*/metrics.json")):
-        row: dict[str, Any] = {"folder": path.parent.name, "strategy": "", "account_of_run": None, "note": ""}
+        row: dict[str, Any] = {
+            "folder": path.parent.name,
+            "strategy": "",
+            "account_of_run": None,
+            "account_differs": [],
+            "note": "",
+        }
         try:
             told = read_told(path)
             row |= {"strategy": told["spec"], "account_of_run": told["account"] == account}
+            row["account_differs"] = account_changes(told["account"], account)
             row |= {name: told["metrics"].get(name) for name in names}
         except DataError as error:
             row |= {"note": error.what, **dict.fromkeys(names)}
         rows.append(row)
     return rows
+
+
+def account_changes(account: Mapping[str, Any], usual: Mapping[str, Any], above: str = "") -> list[str]:
+    """List the settings in which an account differs from the usual one, as ``costs.fees_bps=0.0``."""
+    found = []
+    for key, value in account.items():
+        own = usual.get(key)
+        if isinstance(value, Mapping) and isinstance(own, Mapping):
+            found += account_changes(value, own, f"{above}{key}.")
+        elif value != own:
+            found.append(f"{above}{key}={json.dumps(value)}")
+    return found
 
 
 def sizes(folder: Path) -> list[tuple[Path, int]]:

@@ -17,7 +17,7 @@ from qtrade.pipeline.backtest import load_strategies
 from qtrade.pipeline.estimate import Work, estimate_bytes, estimate_memory, estimate_seconds
 from qtrade.pipeline.made_up import made_up_bars
 from qtrade.pipeline.market import Market, derive, folds_of
-from qtrade.pipeline.plan_text import duration, row, rows, size
+from qtrade.pipeline.plan_text import LOADED, duration, row, rows, size
 from qtrade.pipeline.probe import measure, peak_bytes
 from qtrade.pipeline.train import facts_of, models_of
 from qtrade.runs import Run, fold_is_complete, place_of
@@ -68,7 +68,7 @@ class Plan:
     trading
         Whether backtests and a report are part of it.
     seconds
-        At most, by stage, on a machine with nothing else to do.
+        About, by stage, on a machine with nothing else to do.
     processes
         That fit networks side by side.
     """
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def total_seconds(self) -> float:
-        """Time of all stages, at most."""
+        """Time of all stages, about."""
         return sum(self.seconds.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,12 +154,12 @@ class Plan:
     def _time_lines(self) -> list[str]:
         parts = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in self.seconds.items())
         how = f"; {self.processes} folds at once" if self.processes > 1 else ""
-        told = [f"at most {duration(self.total_seconds)}: {parts}{how}"]
+        told = [f"about {duration(self.total_seconds)}: {parts}{how}", LOADED]
         if self.timed_steps:
-            told.append(
-                f"{self.timed_steps} steps of the network were timed here; it may stop early, and takes longer while "
-                "the machine has other work"
-            )
+            told.append(f"{self.timed_steps} steps of the network were timed here; its training may stop early")
+        if self.trading:
+            again = sum(self.seconds[stage] for stage in ("start", "evaluate", "report"))
+            told.append(f"`qtrade report` by itself takes about {duration(again)}: it measures again")
         return told
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from qtrade.config import RunConfig
 from qtrade.pipeline.axes import Axis, combinations
-from qtrade.pipeline.plan_text import duration, row, rows, size
+from qtrade.pipeline.estimate import LIBRARIES_SECONDS
+from qtrade.pipeline.plan_text import LOADED, duration, row, rows, size
 from qtrade.pipeline.probe import peak_bytes
 from qtrade.pipeline.sweep import folder_of, require_memory, trade_variants, vary
 from qtrade.pipeline.venue import open_venue
@@ -19,10 +20,10 @@ from qtrade.runs import Run, check_run
 from qtrade.strategy import LoadedStrategy
 from qtrade.strategy_spec import ParamValue
 
-TIMED = 20
-"""Variants that are traded to see how long one takes."""
-_REST_SECONDS = 5.0
-"""Audits, judging and drawing, however many variants there are."""
+TIMED = 5
+"""Variants that are traded at most, to see how long one takes; of few, half of them."""
+_REST_SECONDS = LIBRARIES_SECONDS + 4.0
+"""Starting, audits, judging and drawing, however many variants there are."""
 _HELD = 3
 """Times that the returns of all variants are held at once, in 8 bytes each."""
 
@@ -36,7 +37,7 @@ class SweepPlan:
     folder, exists
         Where it would be, and whether it is there and would be written anew.
     seconds
-        At most, on a machine with nothing else to do.
+        About, on a machine with nothing else to do.
     timed
         Variants that were traded to say so.
     """
@@ -68,7 +69,7 @@ class SweepPlan:
             *rows("parameters", axes),
             row("variants", f"{self.variants:,}, each of which is a trial that counts against the best"),
             row("bars", f"{self.bars:,} of {_symbols(self.symbols)}, {self.first[:10]} to {self.last[:10]}"),
-            row("time", f"at most {duration(self.seconds)}: {self.timed} variants were traded here to say so"),
+            *rows("time", (f"about {duration(self.seconds)}, as {_variants(self.timed)} traded here took", LOADED)),
             row("memory", f"about {size(self.memory_bytes)}"),
         ]
 
@@ -95,7 +96,8 @@ def plan_sweep(
     variants = [vary(strategy, one) for one in combinations(axes)]
     venue = open_venue(run, config)
     require_memory(len(variants), len(venue.span))
-    some = variants[:: -(-len(variants) // TIMED)]
+    many = min(TIMED, max(1, len(variants) // 2))
+    some = variants[:: len(variants) // many][:many]
     trade_variants(some[:1], venue, Silent())  # whatever is compiled is compiled now
     started = time.process_time()
     trade_variants(some, venue, Silent())
@@ -115,6 +117,10 @@ def plan_sweep(
         timed=len(some),
         memory_bytes=peak_bytes() + _HELD * 8 * len(variants) * len(venue.span),
     )
+
+
+def _variants(count: int) -> str:
+    return "1 variant" if count == 1 else f"{count:,} variants"
 
 
 def _symbols(count: int) -> str:

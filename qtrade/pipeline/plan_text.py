@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+LOADED = "that is with nothing else to do: other work on the machine makes it longer, twice as long or more"
+"""What every estimate of time must say."""
+
 
 def row(title: str, text: str) -> str:
     """Write one row."""

@@ -22,6 +22,7 @@ from qtrade.forecasts import Forecasts
 from qtrade.ledger import Market
 from qtrade.pipeline.backtest import luck_of
 from qtrade.pipeline.evaluate import evaluate_run
+from qtrade.pipeline.lock import keeping
 from qtrade.pipeline.measures import seed_mean_with_actual
 from qtrade.pipeline.positions import read_positions
 from qtrade.pipeline.replay import backtest_name
@@ -36,6 +37,7 @@ from qtrade.report.text import several
 from qtrade.runs import Run, read_history
 
 
+@keeping
 def report_run(
     run: Run, *, progress: Progress, evaluation: Evaluation | None = None, config: RunConfig | None = None
 ) -> Path:
@@ -72,6 +74,7 @@ def report_run(
     return path
 
 
+@keeping
 def markdown_of(run: Run, *, progress: Progress) -> str:
     """Return the report of a trained run in short, as Markdown.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +69,7 @@ def find_backtest(run: Run, strategy: str, config: RunConfig) -> SavedBacktest:
 
 def _command(run: Run, strategy: str) -> str:
     """Write the command that backtests a strategy."""
-    return f"qtrade backtest {shlex.quote(run.name)} -s {shlex.quote(strategy)}"
+    return run.command("backtest", "-s", strategy)
 
 
 def _saved_backtests(run: Run) -> Iterator[SavedBacktest]:

@@ -76,12 +76,12 @@ def _evaluation(run: Run) -> Mapping[str, Any]:
 def _verdict(run: Run) -> tuple[str, str]:
     told = read_verdict(run)
     if told is None:
-        return NOT_EVALUATED, f"Whether these forecasts are worth anything is not known: qtrade evaluate {run.name}"
+        return NOT_EVALUATED, f"Whether these forecasts are worth anything is not known: {run.command('evaluate')}"
     if told["headline"] == "INVALID":
         raise IntegrityError(
             f"{run.name} is INVALID, so it forecasts nothing",
             why=told["line"],
-            fix=f"mend what `qtrade evaluate {run.name}` names, or train a new run",
+            fix=f"mend what `{run.command('evaluate')}` names, or train a new run",
         )
     return told["headline"], told["line"]
 

@@ -25,6 +25,7 @@ from qtrade.files import write_json, write_parquet, write_text
 from qtrade.ledger import Trial, Tried
 from qtrade.pipeline.axes import Axis, combinations
 from qtrade.pipeline.backtest import digest_of, identity, luck_of, luck_variance
+from qtrade.pipeline.lock import keeping
 from qtrade.pipeline.venue import Venue, account_text, ledger_of, open_venue, tried_on
 from qtrade.progress import Progress
 from qtrade.report.account import costs_assumed
@@ -90,6 +91,7 @@ class Sweep:
         )
 
 
+@keeping
 def sweep_run(
     run: Run, strategy: LoadedStrategy, axes: Sequence[Axis], *, progress: Progress, config: RunConfig | None = None
 ) -> Sweep:
@@ -125,9 +127,9 @@ def sweep_run(
     periods = venue.span.periods_per_year
     table = _table(params, made, periods)
     ratios = table["sharpe"].to_numpy(dtype=np.float64) / math.sqrt(periods)
-    best = _best_of(table)
+    best = best_of(table)
     # Before anybody can read which one is the best, or the audit stops the rest.
-    ledger.add(_trials(run, variants, digests, venue, ratios))
+    ledger.add(_trials(run, variants, digests, venue, ratios, made))
     traded = bool(np.isfinite(ratios).any())
     choices = choose_ahead(made.net) if traded else None
     drawn = np.random.default_rng(venue.seed).permutation(len(variants))[:AUDITED].tolist()
@@ -156,6 +158,7 @@ def sweep_run(
         "best": _best(variants[best], params[best], table.iloc[best], made.net[:, best], venue),
         "buy_and_hold": {"sharpe": plain(hold.sharpe), "net_annual_return": plain(hold.net_annual_return)},
         "median_sharpe": plain(float(table["sharpe"].median())),
+        **not_judged(table, best),
         "luck": _luck(made.net[:, best], venue, tried),
         "pbo_share": plain(backtest_overfitting(made.net, _PBO_BLOCKS)) if traded else None,
         "pbo_blocks": _PBO_BLOCKS,
@@ -265,18 +268,39 @@ def _best(
     }
 
 
-def _best_of(table: pd.DataFrame) -> int:
+def judged(table: pd.DataFrame) -> pd.Series:
+    """Whether each variant's Sharpe ratio can be judged: more than `FEW` bars make it, and the account lasted."""
+    return ~table["ruined"] & (table["effective_bars"] > FEW)
+
+
+def best_of(table: pd.DataFrame) -> int:
     """Row with the best Sharpe ratio.
 
     One that a handful of bars make is the best only where all are like that; and so is a ruined one, whose ratio may
     well be positive: the mean of returns knows no bankruptcy.
     """
-    solvent, enough = ~table["ruined"], table["effective_bars"] > FEW
-    for eligible in (solvent & enough, solvent, ~solvent):
+    solvent = ~table["ruined"]
+    for eligible in (judged(table), solvent, ~solvent):
         known = table["sharpe"].where(eligible)
         if known.notna().any():
             return int(np.nanargmax(known))
     return 0
+
+
+def not_judged(table: pd.DataFrame, best: int) -> dict[str, Any]:
+    """Count the variants that never traded, and those whose ratio cannot be judged; the highest of these as well.
+
+    Where none can be judged the best is one of them, and nothing is hidden.
+    """
+    never = table["fills"] == 0
+    ruined, few = table["ruined"] & ~never, ~judged(table) & ~table["ruined"] & ~never
+    passed_over = table["sharpe"].where(ruined | few) if judged(table)[best] else pd.Series(dtype=np.float64)
+    return {
+        "never_traded": int(never.sum()),
+        "too_few_bars": int(few.sum()),
+        "ruined": int(ruined.sum()),
+        "highest_sharpe_passed_over": plain(float(passed_over.max())),
+    }
 
 
 def _interval(net: Float64Array, periods: float) -> tuple[float, float]:
@@ -343,7 +367,12 @@ def _walk_forward(
 
 
 def _trials(
-    run: Run, variants: Sequence[LoadedStrategy], digests: Sequence[str], venue: Venue, ratios: Float64Array
+    run: Run,
+    variants: Sequence[LoadedStrategy],
+    digests: Sequence[str],
+    venue: Venue,
+    ratios: Float64Array,
+    made: Variants,
 ) -> list[Trial]:
     """Every variant as the ledger records it."""
     market, manifest = venue.market, run.manifest
@@ -359,9 +388,14 @@ def _trials(
             strategy=variant.title,
             source=f"{variant.sha256} {digest}",
             account=account,
-            sharpe=float(ratio) if math.isfinite(ratio) else None,
+            sharpe=ratio if math.isfinite(ratio) else None,
+            periods_per_year=venue.span.periods_per_year,
+            effective_bars=effective,
+            ruined=ruined,
         )
-        for variant, digest, ratio in zip(variants, digests, ratios.tolist(), strict=True)
+        for variant, digest, ratio, effective, ruined in zip(
+            variants, digests, ratios.tolist(), made.effective_bars.tolist(), made.ruined.tolist(), strict=True
+        )
     ]
 
 

@@ -133,7 +133,7 @@ def _train_fold(context: tuple[RunConfig, Market], fit: _Fit, progress: Progress
     try:
         _fit_and_save(*context, fit, _Placed(progress, fit.place))
     except QtradeError as error:
-        error.what = f"{fit.model}, fold {fit.fold.number}, seed {fit.replicate}: {error.what}"
+        error.what = f"{fit.model}, fold {fit.fold.number + 1}, seed {fit.replicate}: {error.what}"
         raise
     if fit.model != "informer":
         progress.advance(1, fit.place)

@@ -232,7 +232,7 @@ def _read(job: _Job) -> Float64Array:
 def _part(run: Run, config: RunConfig, fold: int, replicate: int, question: Question) -> Path:
     """File of one answer; its name follows from the model and from all that it is asked."""
     folder = run.fold_folder(config.model, fold, replicate)
-    model = read_json(folder / "history.json", fix=f"qtrade train --config {run.folder / 'config.toml'}")["sha256"]
+    model = read_json(folder / "history.json", fix=run.train_command())["sha256"]
     asked = [
         model,
         question.horizons,

@@ -32,12 +32,22 @@ _STRETCH = {
 
 def years(records: Records) -> Table | None:
     """Tabulate the records of `by_year`; None where there are none."""
-    return _stretches(records, "year", "Year", "Year by year; the first and the last may be incomplete")
+    return _stretches(
+        records,
+        "year",
+        "Year",
+        "Year by year: mean returns times bars per year, not compounded; the first and the last may be incomplete",
+    )
 
 
 def regimes(records: Records) -> Table | None:
     """Tabulate the records of `by_regime`; None where there are none."""
-    return _stretches(records, "regime", "Regime", "By the volatility regime that was known when the bar began")
+    return _stretches(
+        records,
+        "regime",
+        "Regime",
+        "By the volatility regime that was known when the bar began: mean returns times bars per year, not compounded",
+    )
 
 
 def months(records: Records) -> HeatMap | None:
@@ -50,7 +60,7 @@ def months(records: Records) -> HeatMap | None:
         (str(one["year"]), (*cells, *whole))
         for one, cells, whole in zip(records, _shaded(monthly), _shaded(yearly), strict=True)
     )
-    return HeatMap("Net return of each month, in %", "Year", (*_MONTHS, "Year"), rows)
+    return HeatMap("Net return of each month, compounded, in %", "Year", (*_MONTHS, "Whole year"), rows)
 
 
 def drawdowns(records: Records) -> Table | None:

@@ -33,6 +33,9 @@ from qtrade.report.text import (
 COVERED = 0.99
 """Share of the decisions with a forecast below which the report warns."""
 
+DRAWN = 1 + len(figures.BESIDE)
+"""Accounts in the first figure; the others are named."""
+
 # What a metrics.json must hold to be told.
 _KEYS = (
     "strategy", "spec", "params", "account", "engine", "forecast_covered_share", "ruined", "metrics", "buy_and_hold",
@@ -129,9 +132,10 @@ def trading(
         "impossible": any(one.told["account"]["delay"] == 0 for one in backtests),
         "table": _comparison_table(backtests, comparison) if len(backtests) > 1 else None,
         "costs": _cost_table(backtests) if backtests else None,
+        "judged": backtests[judged].name if judged is not None else None,
         "compared": [] if comparison is None else _compared(comparison),
         "strategies": [
-            _strategy(one, position, starts, evaluation if position == judged else None)
+            _strategy(backtests, position, starts, evaluation if position == judged else None)
             for position, one in enumerate(backtests)
         ],
     }
@@ -176,9 +180,14 @@ def _judged(backtests: Sequence[StrategyReport], evaluation: Evaluation) -> int 
 
 
 def _strategy(
-    one: StrategyReport, position: int, starts: pd.DatetimeIndex, evaluation: Evaluation | None
+    backtests: Sequence[StrategyReport], position: int, starts: pd.DatetimeIndex, evaluation: Evaluation | None
 ) -> dict[str, Any]:
-    """Lay out one backtest; `evaluation` is given for the one that gate G8 judged."""
+    """Lay out one backtest; `evaluation` is given for the one that gate G8 judged.
+
+    The figure of the first draws the next ones, too.
+    """
+    one = backtests[position]
+    beside = [other.equity for other in backtests[1:DRAWN]] if position == 0 else []
     told, account = one.told, one.told["account"]
     traded = evaluation.trading if evaluation is not None else None
     null = traded.null.fan if traded is not None else None
@@ -186,7 +195,8 @@ def _strategy(
         null = None
 
     def drawn(key: str, *, narrow: bool) -> Markup:
-        return Markup(figures.equity(one.equity, one.benchmark, starts, f"{key}{position}", null=null, narrow=narrow))
+        accounts = (one.equity, one.benchmark, starts, f"{key}{position}")
+        return Markup(figures.equity(*accounts, beside=beside, null=null, narrow=narrow))
 
     assumed = account["costs"]["fees_bps"] + account["costs"]["slippage_bps"]
     sharpe = one.metrics.get("sharpe")
@@ -198,6 +208,10 @@ def _strategy(
     return {
         "name": one.name,
         "params": _params(one),
+        "anchor": f"strategy-{position + 1}",
+        "colour": f"account{position + 1}" if 0 < position < DRAWN else None if position else "model",
+        "beside": bool(beside),
+        "swollen": _swollen(one),
         "brief": f"{net.text} net per year, Sharpe ratio {ratio.text} {ratio.note}".strip(),
         "ruined": None if told["ruined"] is None else stamp(pd.Timestamp(told["ruined"])),
         "covered": number(told["forecast_covered_share"], "percent", 1),
@@ -220,6 +234,19 @@ def _strategy(
         "regimes": backtest_tables.regimes(told["regimes"]),
         "drawdowns": backtest_tables.drawdowns(told["drawdowns"]),
     }
+
+
+def _swollen(one: StrategyReport) -> str | None:
+    """Say why more was invested than the account may decide, where it was; None elsewhere."""
+    exposure, leverage = one.metrics.get("exposure"), one.told["account"]["leverage"]
+    if exposure is None or exposure <= leverage:
+        return None
+    return (
+        f"On average {number(exposure, 'percent', 1)} of the account was invested, though decisions may add up to "
+        f"{number(leverage, 'percent', 0)} only: a position is traded when its decided weight changes"
+        f"{' or leaves the band' if one.told['account']['band'] is not None else ', not when its share does'}, and a "
+        "short position that loses grows while the account shrinks."
+    )
 
 
 def _params(one: StrategyReport) -> str:

@@ -162,7 +162,9 @@ def transfer(evaluation: Evaluation, starts: Sequence[pd.Timestamp]) -> dict[str
     """Put the score of every model on every test period into a heat map, with the averages of its three parts."""
     matrix = evaluation.stability.matrix
     count = len(matrix.r2)
-    names = [_month(start) for start in starts] if len(starts) == count else [f"fold {place}" for place in range(count)]
+    names = (
+        [_month(start) for start in starts] if len(starts) == count else [f"fold {place + 1}" for place in range(count)]
+    )
     shown = figures.evenly(count, figures.MOST_CELLS)
     most = reach(matrix.r2)
     digits = decimals(most)
@@ -325,12 +327,12 @@ def _tested(evaluation: Evaluation) -> str:
     one = evaluation.stability.staleness.tested
     if one is None:
         return "There are too few retrainings to see what age does."
-    more = "less" if one.r2_lost > 0 else "more"
+    side = "below" if one.r2_lost > 0 else "above"
     age = f"{one.retrainings} {'retraining' if one.retrainings == 1 else 'retrainings'}"
     return (
-        f"A model {age} old ({number(one.bars, 'count')} bars, ringed) explains "
-        f"{number(abs(one.r2_lost), 'percent', 1)} of squared returns {more} than a fresh one on the same "
-        f"{number(one.origins, 'count')} origins: {p_value(one.p)}."
+        f"On the same {number(one.origins, 'count')} origins, the R² of a model {age} old ({number(one.bars, 'count')} "
+        f"bars, ringed) is {number(100 * abs(one.r2_lost), 'ratio', 1)} points {side} that of a fresh one: "
+        f"{p_value(one.p)}."
     )
 
 

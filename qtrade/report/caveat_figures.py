@@ -113,8 +113,9 @@ def protocol(spans: Sequence[FoldSpan], key: str, *, narrow: bool = False) -> st
                 colour, alpha = _PART_COLOURS[part]
                 ends = naive(pd.DatetimeIndex([first, last]))
                 axes.plot(ends, [row, row], color=colour, alpha=alpha, linewidth=8, solid_capstyle="butt")
-        places = evenly(len(shown), 6)
-        axes.set_yticks(places, [f"fold {shown[place].number}" for place in places])
+        # Equal steps, from the first on: a reader counts the lines between two names.
+        places = range(0, len(shown), -(-len(shown) // 6))
+        axes.set_yticks(places, [f"fold {shown[place].number + 1}" for place in places])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.margins(x=0.005)
         few_dates(axes, 5 if narrow else 12)

@@ -48,6 +48,11 @@ _STATISTICS: Mapping[str, str] = {
     "psi": "PSI",
     "auc": "Told apart (AUC)",
 }
+# Ways to tell regimes apart, by their names in files.
+_STUDIES: Mapping[str, str] = {
+    "volatility x trend": "volatility \N{MULTIPLICATION SIGN} trend",
+    "markov": "state of a Markov model",
+}
 _METHODS: Mapping[str, tuple[str, str]] = {
     "split": ("split", "the first validation errors, for ever"),
     "refit": ("refit", "the validation errors of the model in use"),
@@ -69,7 +74,10 @@ def shift(evaluation: Evaluation) -> dict[str, Any]:
     levels = {one.name for one in found.unit_roots if one.level}
     rows = {name: _feature_row(name, [fold[name] for fold in folds if name in fold], levels) for name in names}
     shares = {name: share for name, share in found.summary.flagged_share.items() if share > 0}
-    often = sorted((name for name in names if name in shares), key=lambda name: -shares[name])[:8]
+    picked = [name for name in names if name in shares or name in levels]
+    often = sorted(picked, key=lambda name: (name not in levels, -shares.get(name, 0.0)))
+    often = often[: max(8, len(levels))]
+    gate = next(gate for gate in evaluation.gates if gate.code == "G6")
     columns = (
         "Feature",
         "Periods flagged",
@@ -79,12 +87,16 @@ def shift(evaluation: Evaluation) -> dict[str, Any]:
         "Price level?",
     )
     return {
-        "answer": found.summary.answer,
-        "tone": TONES[found.summary.answer],
+        "grade": gate.grade,
+        "tone": TONES[gate.grade],
+        "answer": {"PASS": "No", "WARN": "Yes"}.get(found.summary.answer, "That cannot be told"),
+        "tested": bool(found.unit_roots),
         "reason": found.summary.reason,
         "p": None if math.isnan(found.summary.p) else p_value(found.summary.p),
         "levels": [one.reason for one in found.unit_roots if one.level],
-        "often": Table("Flagged most often", columns, tuple(rows[name] for name in often)) if often else None,
+        "often": Table("Price levels, and what was flagged most often", columns, tuple(rows[name] for name in often))
+        if often
+        else None,
         "all": Table("All features", columns, tuple(rows[name] for name in names)) if names else None,
     }
 
@@ -147,23 +159,25 @@ def _study(study: RegimeStudy) -> dict[str, Any]:
     columns += ["Right direction", "In 80% interval", *(("Sharpe ratio, net", "Exposure") if traded else ())]
     most = reach(study.heatmap.r2)
     folds = figures.evenly(len(study.heatmap.folds), figures.MOST_CELLS)
+    name = _STUDIES.get(study.name, study.name)
     return {
-        "name": study.name,
+        "name": name,
         "horizon": ahead(study.horizon),
         "novelty": None if study.novelty is None else number(study.novelty, "percent", 1),
         "table": Table(
-            f"{study.name}: forecasts {ahead(study.horizon)}{' and trades' if traded else ''}, regime by regime",
+            f"{name[:1].upper()}{name[1:]}: forecasts {ahead(study.horizon)}{' and trades' if traded else ''}, "
+            "regime by regime",
             tuple(columns),
             tuple(_regime_row(one, traded) for one in study.skill),
         ),
-        "mix": _mix(study),
+        "mix": _mix(study, name),
         "map": HeatMap(
-            caption=f"R² in % against no change, {ahead(study.horizon)}: folds down, {study.name} across",
+            caption=f"R² in % against no change, {ahead(study.horizon)}: folds down, {name} across",
             corner="Fold",
             columns=study.heatmap.labels,
             rows=tuple(
                 (
-                    str(study.heatmap.folds[fold]),
+                    str(study.heatmap.folds[fold] + 1),
                     tuple(
                         HeatCell(
                             number(100 * float(value), "signed", decimals(most)),
@@ -213,13 +227,13 @@ def _interval_cell(found: Interval | None, kind: Any, digits: int) -> Cell:
     return Cell(number(found.value, kind, digits), interval(found.low, found.high, kind, digits), tone)
 
 
-def _mix(study: RegimeStudy) -> HeatMap:
+def _mix(study: RegimeStudy, name: str) -> HeatMap:
     """Put training and test side by side in each cell, shaded by what became of it."""
     mix = study.mix
     before = np.column_stack([mix.train_share, mix.train_transitions])
     after = np.column_stack([mix.test_share, mix.test_transitions])
     return HeatMap(
-        caption=f"Share of bars, and of the {study.name} one bar later, in %: first training \N{RIGHTWARDS ARROW} test",
+        caption=f"Share of bars, and of the {name} one bar later, in %: first training \N{RIGHTWARDS ARROW} test",
         corner="Regime",
         columns=("share of bars", *(f"then {label}" for label in mix.labels)),
         rows=tuple(

@@ -76,6 +76,7 @@ def render(told: Mapping[str, Any]) -> str:
                 if told["forecasts"]
             ],
             forecasts=[_forecasts(one, labels) for one in told["forecasts"]],
+            began_apart=any(_began_apart(one) for one in told["trading"]),
             trading=[(one, _trading(one, labels)) for one in told["trading"]],
             settings=_settings(told["settings"], labels),
             command=shlex.join(["qtrade", "compare", *(str(one["folder"]) for one in told["runs"])]),
@@ -204,13 +205,16 @@ def _trading(found: Mapping[str, Any], labels: Sequence[str]) -> Table:
     )
 
 
+def _began_apart(found: Mapping[str, Any]) -> bool:
+    """Whether the accounts of one strategy did not begin at the same bar."""
+    return len({one["first"] for one in found["runs"] if one is not None}) > 1
+
+
 def _difference(one: Mapping[str, Any]) -> Cell:
     difference = one.get("sharpe_difference")
-    if difference is None:
-        return Cell(UNKNOWN)
-    p = one["sharpe_p_holm"]
-    if p is None:
-        return Cell(number(difference, "signed"))
+    p = one.get("sharpe_p_holm")
+    if p is None or difference is None:
+        return Cell(number(difference, "signed"), "not tested" if "sharpe_p_holm" in one else "")
     tone: Tone = "" if p >= LEVEL else "good" if difference > 0 else "bad"
     bounds = interval(one["sharpe_low"], one["sharpe_high"], "signed")
     return Cell(number(difference, "signed"), f"{bounds}\n{p_value(p)}", tone)

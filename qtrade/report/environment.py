@@ -17,6 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from qtrade.report.text import typeset
+from qtrade.unprintable import visible
 
 SCRIPTS = ("page.js", "paths.js")
 """Scripts of a page: what serves every table and term, and the time line of predicted paths."""
@@ -31,6 +32,7 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     made.globals.update(script=script, policy=policy)
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
@@ -66,3 +68,10 @@ def _digest(text: str) -> str:
 
 def _text(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _visible(value: object) -> object:
+    """Take orders to terminals and marks of direction out of a text: HTML has no place for the first."""
+    if isinstance(value, Markup):
+        return Markup(visible(value))  # escaped before, and still
+    return visible(value) if isinstance(value, str) else value

@@ -61,7 +61,7 @@ def _forecast_lines(explanation: Explanation) -> Iterator[str]:
     mean, last = forecast.mean, len(forecast.mean.price)
     seeds = f", mean of {len(forecast.seeds)} seeds" if len(forecast.seeds) > 1 else ""
     yield (
-        f"Forecast by {explanation.kind}, fold {forecast.fold}, trained up to {when(forecast.train_end)}, "
+        f"Forecast by {explanation.kind}, fold {forecast.fold + 1}, trained up to {when(forecast.train_end)}, "
         f"{_bars(forecast.age_bars)} before{seeds}"
     )
     yield (

@@ -29,6 +29,8 @@ from qtrade.types import Float64Array
 
 # Placeholder colours and the CSS variables that take their place.
 INK, LINE, MODEL, OTHER, EVENT, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06"
+BESIDE = ("#0a0b07", "#0a0b08", "#0a0b09", "#0a0b0a", "#0a0b0b")
+"""Of the accounts that are drawn beside the first."""
 _VARIABLES = {
     INK: "--muted",
     LINE: "--line",
@@ -36,6 +38,7 @@ _VARIABLES = {
     OTHER: "--other",
     EVENT: "--ink",
     PAPER: "--paper",
+    **{colour: f"--account{place}" for place, colour in enumerate(BESIDE, start=2)},
 }
 
 STYLE: dict[RcKeyType, Any] = {
@@ -159,10 +162,11 @@ def equity(
     boundaries: pd.DatetimeIndex,
     key: str,
     *,
+    beside: Sequence[pd.Series] = (),
     null: Float64Array | None = None,
     narrow: bool = False,
 ) -> str:
-    """Growth of 1 in a strategy and in buy-and-hold, their drawdowns below, and the fold boundaries.
+    """Growth of 1 in strategies and in buy-and-hold, their drawdowns below, and the fold boundaries.
 
     Parameters
     ----------
@@ -172,6 +176,8 @@ def equity(
         First bar of each fold's test range.
     key
         Prefix of the SVG's ids, unique within the page.
+    beside
+        Account values of other strategies, at most as many as there are colours in `BESIDE`.
     null
         (T, 5) quantiles of the growth of 1 with the same positions at other times, drawn behind both.
     narrow
@@ -181,7 +187,8 @@ def equity(
         figure = Figure(figsize=(3.9, 3.9) if narrow else (9.2, 4.4), layout="constrained", facecolor="none")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
         points = 350 if narrow else 900
-        growth = {OTHER: benchmark / benchmark.iloc[0], MODEL: strategy / strategy.iloc[0]}
+        accounts = {OTHER: benchmark, **dict(zip(BESIDE, beside, strict=False)), MODEL: strategy}
+        growth = {colour: series / series.iloc[0] for colour, series in accounts.items()}
         if null is not None:
             rows = np.unique(np.linspace(0, len(null) - 1, min(points, len(null))).astype(np.int64))
             stamps = naive(pd.DatetimeIndex(strategy.index[rows]))
@@ -189,7 +196,7 @@ def equity(
                 top.fill_between(stamps, null[rows, low], null[rows, high], color=INK, alpha=0.16, linewidth=0)
             top.plot(stamps, null[rows, 2], color=INK, linewidth=1, linestyle=(0, (4, 2)))
         for colour, series in growth.items():
-            width = 1.1 if colour == OTHER else 1.6
+            width = 1.6 if colour == MODEL else 1.1
             top.plot(*thinned(series, points), color=colour, linewidth=width)
             fall = series / series.cummax() - 1
             bottom.plot(*thinned(fall, points), color=colour, linewidth=width * 0.75)
@@ -224,6 +231,9 @@ def equity(
             f"{last[MODEL]:.2f} in the strategy, with a deepest fall of {-fall.min():.0%}; "
             f"{last[OTHER]:.2f} in buy and hold."
         )
+        others = [f"{value:.2f}" for colour, value in last.items() if colour in BESIDE]
+        if others:
+            text += f" Other strategies, in their order: {', '.join(others)}."
         if null is not None:
             text += f" The same positions at other times: {null[-1, 0]:.2f} to {null[-1, 4]:.2f} in nine cases of ten."
         return to_svg(figure, key, text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 
@@ -16,6 +18,7 @@ LEAST_WIDTH = 40
 _MOST_WIDTH = 110
 _HEIGHT = 14
 _LEGEND = 33
+_LABEL = 16
 # Dots of a braille cell: bit of each by column and row; without braille a cell is one dot.
 _BRAILLE = np.array([[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]])
 _BANDS = ((95, "░", "."), (80, "▒", ":"))
@@ -35,7 +38,7 @@ def chart(outlook: Outlook, *, width: int, ascii_only: bool = False) -> list[Tex
     Returns
     -------
     list of Text
-        One per line, none longer than `width`. Empty where `width` is below `LEAST_WIDTH`.
+        One per line, none longer than `width`. Empty where `width` is below `LEAST_WIDTH`, or a price is not finite.
     """
     if width < LEAST_WIDTH:
         return []
@@ -45,9 +48,11 @@ def chart(outlook: Outlook, *, width: int, ascii_only: bool = False) -> list[Tex
         level: np.stack([outlook.fan(name).to_numpy(dtype=np.float64) for name in band(level)]) for level, *_ in _BANDS
     }
     values = np.concatenate([past, ahead, *(one.ravel() for one in bands.values())])
+    if not np.isfinite(values).all():
+        return []
     low, high = float(values.min()), float(values.max())
     span = high - low or abs(high) or 1.0
-    labels = [f"{high - span * row / (_HEIGHT - 1):,.{outlook.decimals}f}" for row in range(_HEIGHT)]
+    labels = _labels([high - span * (row / (_HEIGHT - 1)) for row in range(_HEIGHT)], outlook.decimals)
     margin = max(map(len, labels)) + 2
     columns = min(width, _MOST_WIDTH) - margin
     canvas = _Canvas(columns, low, span, len(past) + len(ahead) - 1, ascii_only)
@@ -62,6 +67,16 @@ def chart(outlook: Outlook, *, width: int, ascii_only: bool = False) -> list[Tex
         edge = "|" if ascii_only else "│"
         lines.append(Text.assemble((f"{shown:>{margin - 2}} {edge}", _FAINT), canvas.row(row, origin)))
     return [*lines, _dates(outlook, margin, columns, origin), _legend(min(margin, width - _LEGEND), ascii_only)]
+
+
+def _labels(prices: Sequence[float], decimals: int) -> list[str]:
+    """Write prices with some decimals; where that takes too many letters, with as many digits and an exponent."""
+    labels = [f"{price:,.{decimals}f}" for price in prices]
+    if max(map(len, labels)) <= _LABEL:
+        return labels
+    largest = max(map(abs, prices))
+    digits = decimals + 1 + math.floor(math.log10(largest)) if decimals > 2 else 4
+    return [f"{price:.{min(max(digits, 4), 17)}g}" for price in prices]
 
 
 class _Canvas:

@@ -43,10 +43,15 @@ class Outlook:
 
     @property
     def decimals(self) -> int:
-        """Decimals that tell the prices ahead apart: two, and more where they lie close together."""
+        """Decimals that tell the prices ahead apart: two, and more where they lie close together.
+
+        Where all of them are one price, as many as show four digits of it.
+        """
         low, high = band(LEVELS[-1])
-        width = float(self.ahead[high].max() - self.ahead[low].min())
-        return 2 if width <= 0 else max(2, 2 - math.floor(math.log10(width)))
+        top = float(self.ahead[high].max())
+        width = top - float(self.ahead[low].min())
+        size = width or abs(top) / 10
+        return max(2, 2 - math.floor(math.log10(size))) if size and math.isfinite(size) else 2
 
     def fan(self, column: str) -> pd.Series:
         """Return a column of `ahead` with the origin's close before it, from which every path starts."""

@@ -77,6 +77,17 @@
     caption.after(button);
   }
 
+  // --- links into what is folded ---
+
+  // Not every browser opens what a link leads into.
+  const reveal = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target?.closest("details:not([open])")) return;
+    for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+
   // --- explained words ---
 
   // A click opens them without this script, too, in the middle of the window.

@@ -175,12 +175,17 @@ def _tiles(report: ReportInput) -> list[tuple[str, Cell]]:
         horizon = ahead(shown.horizon)
         tiles.append((f"R² vs best naive, {horizon}", r2_cell(shown.vs_best)))
         tiles.append((f"Correlation (IC), {horizon}", correlation_cell(shown.correlation)))
-        visible = Cell(number(shown.detectable_ic, "ratio"), f"{number(shown.n_eff, 'count')} independent forecasts")
+        visible = Cell(
+            number(shown.detectable_ic, "ratio"), f"as good as {number(shown.n_eff, 'count')} independent ones"
+        )
         tiles.append((f"Smallest visible IC, {horizon}", visible))
     return tiles + backtests.tiles(report.backtests)
 
 
 def _fold_table(folds: pd.DataFrame) -> Table:
+    """Tabulate the folds; files count them from 0, readers from 1."""
+    if "number" in folds:
+        folds = folds.assign(number=folds["number"] + 1)
     return Table(
         caption="Walk-forward folds",
         columns=tuple(FOLD_COLUMNS.get(str(name), str(name)) for name in folds.columns),

@@ -28,7 +28,7 @@ def error_table(model: str, skill: tuple[HorizonSkill, ...]) -> Table:
         rows=tuple(
             (
                 Cell(str(one.horizon), one.answer),
-                Cell(number(one.origins, "count"), f"worth {number(one.n_eff, 'count')}"),
+                Cell(number(one.origins, "count"), f"as good as {number(one.n_eff, 'count')}"),
                 r2_cell(one.vs_zero),
                 r2_cell(one.vs_drift),
                 r2_cell(one.scaled.vs_zero) if one.scaled else Cell(UNKNOWN),

@@ -179,3 +179,20 @@ def test_every_entry_of_the_contents_leads_to_a_heading(report: Find, opened: Op
             box = there.bounding_box()
             assert box is not None
             assert -1 <= box["y"] < 800
+
+
+def test_an_account_leads_to_its_strategy_folded_or_not(report: Find, opened: Open) -> None:
+    with opened(report("sample"), 380) as seen:
+        page = seen.page
+        links = page.locator(".accounts").get_by_role("link").all()
+        assert len(links) > 1
+        for link in links:
+            name = link.inner_text()
+            link.click()
+            fold = page.locator("details.strategy", has=page.locator(":target"))
+            assert fold.locator("> summary b").inner_text() == name
+            assert fold.get_attribute("open") is not None
+            box = fold.locator("> summary").bounding_box()
+            assert box is not None
+            assert -1 <= box["y"] < 800
+        assert seen.complaints == []

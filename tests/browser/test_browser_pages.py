@@ -52,6 +52,16 @@ def test_a_report_is_whole_and_quiet(report: Find, opened: Open, kind: str, tmp_
         assert seen.requests == [path.as_uri()]
 
 
+@pytest.mark.parametrize("kind", ["sample"])
+def test_tables_are_shown_whole(report: Find, opened: Open, kind: str) -> None:
+    with opened(report(kind), DESK) as seen:
+        seen.page.evaluate("checks.unfold()")
+        assert seen.page.locator(".scroll").count() > 20
+        for length, room in (("scrollHeight", "clientHeight"), ("scrollWidth", "clientWidth")):
+            hidden = f"[...document.querySelectorAll('.scroll')].filter((one) => one.{length} > one.{room} + 1)"
+            assert seen.page.evaluate(f"{hidden}.map((one) => one.ariaLabel)") == []
+
+
 def test_a_report_has_an_outline_and_no_loose_ends(report: Find, opened: Open, kind: str) -> None:
     with opened(report(kind)) as seen:
         assert seen.check("outline") == []

@@ -207,7 +207,7 @@ def test_a_scaler_fitted_on_everything_is_named_with_its_fold(run: Run, qtrade: 
     everything = range(market.features.warmup, len(market.bars))
     Scaler.fit(market.features, market.returns, everything).save(folder / "scaler.json")
     edit(folder / "history.json", lambda proof: proof["sha256"].update({"scaler.json": sha256(folder / "scaler.json")}))
-    refused_and_written(evaluate(qtrade, run), run, "The scaler of fold 1 was not fitted on its fitting bars")
+    refused_and_written(evaluate(qtrade, run), run, "The scaler of fold 2 was not fitted on its fitting bars")
 
 
 def test_a_scaler_that_lies_about_its_last_bar_is_caught_by_its_numbers(run: Run, qtrade: Program) -> None:
@@ -217,7 +217,7 @@ def test_a_scaler_that_lies_about_its_last_bar_is_caught_by_its_numbers(run: Run
     known_too_well = Scaler.fit(market.features, market.returns, range(market.features.warmup, len(market.bars)))
     replace(known_too_well, last_row=honest).save(folder / "scaler.json")
     edit(folder / "history.json", lambda proof: proof["sha256"].update({"scaler.json": sha256(folder / "scaler.json")}))
-    refused_and_written(evaluate(qtrade, run), run, "The scaler of fold 0 was not fitted on its fitting bars")
+    refused_and_written(evaluate(qtrade, run), run, "The scaler of fold 1 was not fitted on its fitting bars")
 
 
 def test_training_refuses_a_scaler_that_sees_the_test_period(
@@ -226,7 +226,7 @@ def test_training_refuses_a_scaler_that_sees_the_test_period(
     assert qtrade(tmp_path, "fetch", *options).returncode == 0
     monkeypatch.setattr(fitting, "scaler_rows", lambda fold, seq_len: range(fold.fit.start, fold.test.stop))
     outcome = qtrade(tmp_path, "train", *options)
-    refused(outcome, "ridge, fold 0, seed 0: the scaler saw bar", "after the last fit origin")
+    refused(outcome, "ridge, fold 1, seed 0: the scaler saw bar", "after the last fit origin")
 
 
 # --- the purge ---
@@ -260,8 +260,8 @@ def test_a_run_that_was_fitted_up_to_its_validation_is_named_with_its_folds(
     monkeypatch.setattr(train, "folds_of", unpurged("fit"))
     outcome = qtrade(tmp_path, "train", *options)
     (folder,) = (tmp_path / "runs").glob("*/")
-    refused_and_written(outcome, Run(folder), "Fold 0 is not purged: the last label of 'fit' ends 3 bars after")
-    assert "Fold 1 is not purged" in (folder / "evaluation.json").read_text(encoding="utf-8")
+    refused_and_written(outcome, Run(folder), "Fold 1 is not purged: the last label of 'fit' ends 3 bars after")
+    assert "Fold 2 is not purged" in (folder / "evaluation.json").read_text(encoding="utf-8")
 
 
 def test_training_refuses_to_validate_on_labels_that_end_after_the_fold_may_know(
@@ -270,7 +270,7 @@ def test_training_refuses_to_validate_on_labels_that_end_after_the_fold_may_know
     assert qtrade(tmp_path, "fetch", *options).returncode == 0
     monkeypatch.setattr(train, "folds_of", unpurged("valid"))
     refused(
-        qtrade(tmp_path, "train", *options), "ridge, fold 0, seed 0: a window reaches", "only bars 0 to 338 are known"
+        qtrade(tmp_path, "train", *options), "ridge, fold 1, seed 0: a window reaches", "only bars 0 to 338 are known"
     )
 
 
@@ -279,7 +279,7 @@ def test_a_manifest_that_admits_a_missing_purge_is_enough(run: Run, qtrade: Prog
         manifest["folds"][1]["valid"][1] = manifest["folds"][1]["test"][0]
 
     edit(run.folder / "manifest.json", admit)
-    refused_and_written(evaluate(qtrade, run), run, "Fold 1 is not purged: the last label of 'valid' ends 4 bars after")
+    refused_and_written(evaluate(qtrade, run), run, "Fold 2 is not purged: the last label of 'valid' ends 4 bars after")
 
 
 # --- forecasts ---
@@ -300,7 +300,7 @@ def foreknowing(run: Run, rows: Callable[[pd.DataFrame], pd.Series]) -> None:
 def test_a_fold_of_forecasts_that_knew_is_named_with_symbol_and_origin(run: Run, qtrade: Program) -> None:
     foreknowing(run, lambda table: table["fold"] == 1)
     outcome = evaluate(qtrade, run)
-    refused_and_written(outcome, run, "The forecast of ^GSPC at 201", "fold 1) is not what its model says")
+    refused_and_written(outcome, run, "The forecast of ^GSPC at 201", "fold 2) is not what its model says")
 
 
 def test_a_single_forecast_that_knew_is_found_among_all_others(run: Run, qtrade: Program) -> None:
@@ -324,12 +324,12 @@ def test_outcomes_that_the_bars_do_not_show_are_named(run: Run, qtrade: Program)
 def test_leaving_out_the_forecasts_that_failed_is_cheating(run: Run, qtrade: Program) -> None:
     said, happened = "y_hat_01", "y_01"
     rewrite(run.folder / "forecasts.parquet", lambda table: table[table[said] * table[happened] > 0])
-    refused_and_written(evaluate(qtrade, run), run, "Fold 0 was tested at 1000", "forecasts were chosen")
+    refused_and_written(evaluate(qtrade, run), run, "Fold 1 was tested at 1000", "forecasts were chosen")
 
 
 def test_forecasts_of_a_fold_that_was_never_fitted_are_named(run: Run, qtrade: Program) -> None:
     rewrite(run.folder / "forecasts.parquet", lambda table: table.assign(fold=table["fold"].replace({1: 7})))
-    refused_and_written(evaluate(qtrade, run), run, "There are forecasts of a fold 7, which the run does not have")
+    refused_and_written(evaluate(qtrade, run), run, "There are forecasts of a fold 8, which the run does not have")
 
 
 def test_forecasts_from_before_their_models_training_ended_are_refused_by_name(run: Run, qtrade: Program) -> None:
@@ -431,7 +431,7 @@ def test_validation_errors_that_were_widened_are_named(run: Run, qtrade: Program
         table[step_columns("r", run.config.window.horizon)] *= 1.8
 
     rewrite(run.folder / "residuals.parquet", widen)
-    refused_and_written(evaluate(qtrade, run), run, "The validation errors of ridge for ^GSPC in fold 0")
+    refused_and_written(evaluate(qtrade, run), run, "The validation errors of ridge for ^GSPC in fold 1")
 
 
 def test_a_model_that_was_put_into_the_place_of_an_older_one_is_named(run: Run, qtrade: Program) -> None:
@@ -441,7 +441,7 @@ def test_a_model_that_was_put_into_the_place_of_an_older_one_is_named(run: Run, 
         first / "history.json",
         lambda told: told["sha256"].update({"model.safetensors": sha256(first / "model.safetensors")}),
     )
-    refused_and_written(evaluate(qtrade, run), run, "(ridge, fold 0) is not what its model says")
+    refused_and_written(evaluate(qtrade, run), run, "(ridge, fold 1) is not what its model says")
     assert "models were swapped" in (run.folder / "evaluation.json").read_text(encoding="utf-8")
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -174,9 +177,19 @@ def test_a_comparison_is_json_and_a_page(trained: Path, tmp_path: Path, qtrade: 
     assert qtrade(trained, "compare", "linear", "plain", "-q", "--out", str(page)).stdout.endswith(f"{page}\n")
 
 
-def test_a_run_can_be_compared_with_itself(trained: Path, qtrade: Program) -> None:
-    done = qtrade(trained, "compare", "linear", "linear", "--quiet")
-    assert done.returncode == 0
+def test_a_run_is_not_compared_with_itself(trained: Path, qtrade: Program) -> None:
+    (folder,) = trained.glob("runs/linear-*")
+    done = qtrade(trained, "compare", "linear", "plain", str(folder.relative_to(trained)))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"error: {folder.name} is given twice" in done.stderr
+    assert "fix: name another one; `qtrade runs list`" in done.stderr
+
+
+def test_a_copy_of_a_run_is_the_same_in_all(place: Path, qtrade: Program) -> None:
+    (folder,) = place.glob("runs/linear-*")
+    shutil.copytree(folder, folder.with_name("copy-00000000"))
+    done = qtrade(place, "compare", "linear", "copy", "--quiet")
+    assert done.returncode == 0, done.stderr
     assert "make identical forecasts." in said(done.stdout)
     assert "All settings are the same." in done.stdout
 
@@ -198,6 +211,15 @@ def test_an_invalid_run_is_refused_with_its_exit_code(place: Path, qtrade: Progr
 
 
 # --- remove ---
+
+
+AT_A_TERMINAL = """
+import fcntl, termios
+from qtrade.cli import main
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C typed there is a signal here
+main()
+"""
 
 
 class Terminal(StringIO):
@@ -245,7 +267,57 @@ def test_it_asks_first(
     done = qtrade(place, "runs", "remove", "linear")
     assert done.returncode == (0 if answer == "y" else 1)
     assert "runs/linear-" in done.stderr
+    assert ("nothing was removed" in done.stderr) == (answer == "n")
     assert names(place) == left
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("typed", "code", "word"), [(b"\x03", 130, b"interrupted"), (b"\x04", 1, b"nothing was removed")]
+)
+def test_ctrl_c_at_the_question_interrupts_and_ctrl_d_is_a_no(
+    place: Path, typed: bytes, code: int, word: bytes
+) -> None:
+    import pty
+
+    terminal, other_side = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_A_TERMINAL, "runs", "remove", "linear"],
+        stdin=other_side,
+        stdout=other_side,
+        stderr=other_side,
+        cwd=place,
+        start_new_session=True,
+    ) as process:
+        os.close(other_side)
+        seen = b""
+        while b"[y/N]" not in seen:
+            seen += os.read(terminal, 1024)
+        os.write(terminal, typed)
+        with suppress(OSError):  # the end of a terminal whose other side is closed
+            while more := os.read(terminal, 1024):
+                seen += more
+    os.close(terminal)
+    assert process.returncode == code
+    assert word in seen
+    assert b"Traceback" not in seen
+    assert names(place) == ["both", "linear", "plain"]
+
+
+def test_without_a_question_a_name_is_wanted_in_full(place: Path, qtrade: Program) -> None:
+    (folder,) = place.glob("runs/linear-*")
+    done = qtrade(place, "runs", "remove", "lin", "--yes")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"'lin' is only the beginning of {folder.name}" in done.stderr
+    assert f"name it in full: qtrade runs remove {folder.name} --yes" in done.stderr
+    assert qtrade(place, "runs", "remove", "lin", "--dry-run").returncode == 0
+    elsewhere = folder.parent.rename(place / "mine")
+    done = qtrade(place, "runs", "remove", "lin", "--yes", "--runs", "mine")
+    assert f"qtrade runs remove {folder.name} --yes --runs mine" in done.stderr
+    assert (elsewhere / folder.name).exists()
+    assert qtrade(place, "runs", "remove", f"mine/{folder.name}", "--yes").returncode == 0
+    assert qtrade(place, "runs", "remove", "plain", "--yes", "--runs", "mine").returncode == 0
+    assert [path.parent.name.partition("-")[0] for path in elsewhere.glob("*/manifest.json")] == ["both"]
 
 
 def test_what_must_not_go_stays(place: Path, qtrade: Program) -> None:

@@ -17,6 +17,7 @@ from qtrade.pipeline import probe
 from qtrade.pipeline.axes import parse_axis
 from qtrade.pipeline.plan import Plan, plan_run
 from qtrade.pipeline.plan_sweep import plan_sweep
+from qtrade.pipeline.plan_text import duration
 from qtrade.pipeline.sweep import sweep_run
 from qtrade.progress import Silent
 from qtrade.runs import Run
@@ -119,7 +120,7 @@ def test_what_is_told_is_what_happens(place: Path, before: dict[str, Any], train
         assert (plan["fits"], plan["complete"]) == (len(list(folder.glob("folds/*/seed-*"))), 0)
     assert [one["fits"] for one in before["models"]] == [4, 2, 2]
     assert before["strategies"] == ["forecast_sign"]
-    assert list(before["seconds"]) == ["prepare", "train", "backtest", "evaluate", "report"]
+    assert list(before["seconds"]) == ["start", "prepare", "train", "backtest", "evaluate", "report"]
     assert before["total_seconds"] == pytest.approx(sum(before["seconds"].values()))
     assert before["timed_steps"] >= 3
 
@@ -145,6 +146,9 @@ def test_what_is_complete_is_not_done_again(place: Path, trained: Path) -> None:
     lines = "\n".join(plan.lines())
     assert f"{trained.relative_to(place)} (there, 8 fits complete)" in lines
     assert "informer: 4 fits, 4 of them complete and kept" in lines
+    assert "other work on the machine makes it longer" in lines  # with no network to time, too
+    alone = sum(plan.seconds[stage] for stage in ("start", "evaluate", "report"))
+    assert f"`qtrade report` by itself takes about {duration(alone)}: it measures again" in lines
 
     history = trained / "folds" / "1" / "seed-0" / "history.json"
     kept = history.read_bytes()
@@ -177,10 +181,13 @@ def test_the_table_tells_it_all(place: Path, trained: Path, qtrade: Program) -> 
         "16 bars read, 4 predicted",
         "windows to fit",
         "informer: 4 fits",
-        "at most",
+        "about ",
         "were timed here",
+        "other work on the machine makes it longer",
     ):
         assert text in told.stdout
+    assert "at most" not in told.stdout
+    assert "it measures again" not in told.stdout  # a report is no part of it
     assert "strategies" not in told.stdout
     assert not told.stderr
     fetched = qtrade(place, "fetch", "--config", "mine.toml", "--dry-run")
@@ -227,8 +234,10 @@ def test_a_sweep_is_told_before_it_is_made(place: Path, trained: Path, qtrade: P
     traced = trace(place)
     plan = plan_sweep(run, strategy, axes)
     assert trace(place) == traced
-    assert (plan.variants, plan.exists, plan.timed) == (8, False, 8)
+    assert (plan.variants, plan.exists, plan.timed) == (8, False, 4)
     assert plan.seconds > 0
+    assert "other work on the machine makes it longer" in "\n".join(plan.lines())
+    assert plan_sweep(run, strategy, [parse_axis("threshold=0:0.039:0.001")]).timed == 5  # not all of them
     words = ("sweep", "mine", "-s", "forecast_sign", "-p", "step=1:4:1", "-p", "long_only=true,false", "--dry-run")
     told = qtrade(place, *words, "--json")
     assert told.returncode == 0, told.stderr

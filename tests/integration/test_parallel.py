@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ import torch
 from qtrade.errors import DataError, QtradeError
 from qtrade.pipeline import parallel
 from qtrade.pipeline.parallel import count_workers, run_jobs
-from qtrade.progress import Progress
+from qtrade.progress import Progress, Silent
 
 
 class Recorder:
@@ -128,3 +131,22 @@ def is_running(process: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signals that can be held back")
+def test_ctrl_c_while_workers_start_is_heard_once_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    original, held = ProcessPoolExecutor.submit, list[bool]()
+
+    def submit(self: ProcessPoolExecutor, *arguments: Any, **named: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        held.append(signal.SIGINT in signal.sigpending())
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(multiply, (tmp_path, 8), [1, 2], workers=2, threads=1, progress=Silent())
+    assert held == [True, True]
+    assert not multiprocessing.active_children()
+    assert "Traceback" not in capfd.readouterr().err

@@ -299,7 +299,7 @@ def test_weights_that_run_away_are_an_error_that_names_the_fold(tmp_path: Path, 
     assert qtrade(tmp_path, "fetch", *tiny).returncode == 0
     outcome = qtrade(tmp_path, "train", *tiny, "--set", "train.learning_rate=1e30", "--set", "train.epochs=2")
     assert outcome.returncode == 1
-    assert "error: informer, fold 0, seed 0: the loss became nan in epoch 1" in outcome.stderr
+    assert "error: informer, fold 1, seed 0: the loss became nan in epoch 1" in outcome.stderr
     assert "fix: set a smaller train.learning_rate" in outcome.stderr
     run = only_run(tmp_path)
     assert not list(run.rglob("history.json"))
@@ -312,7 +312,7 @@ def test_failure_of_a_later_fold_leaves_the_earlier_ones(tmp_path: Path, qtrade:
         interrupt_at(patch, "qtrade.models.neural.fit_network", 2, TrainingError("the loss became nan in epoch 1"))
         outcome = qtrade(tmp_path, "train", *tiny)
     assert outcome.returncode == 1
-    assert "informer, fold 1, seed 0: the loss became nan" in outcome.stderr
+    assert "informer, fold 2, seed 0: the loss became nan" in outcome.stderr
     assert [path.parts[-3] for path in only_run(tmp_path).rglob("history.json")] == ["0"]
 
 

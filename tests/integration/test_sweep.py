@@ -18,10 +18,11 @@ import pandas as pd
 import pytest
 
 from qtrade.backtest.engine import simulate
+from qtrade.backtest.metrics import FEW
 from qtrade.config import RunConfig
 from qtrade.ledger import Ledger
 from qtrade.pipeline.axes import parse_axis
-from qtrade.pipeline.sweep import Sweep, sweep_run
+from qtrade.pipeline.sweep import Sweep, best_of, not_judged, sweep_run
 from qtrade.pipeline.venue import Venue, make_venue, open_venue
 from qtrade.progress import Silent
 from qtrade.runs import Run
@@ -375,6 +376,44 @@ def test_a_ruined_variant_is_marked_and_not_the_best(place: Path, qtrade: Progra
     table = pd.read_csv(only_sweep(place) / "variants.csv")
     assert table["ruined"].tolist() == [False, True]
     assert table["max_drawdown"][0] < 0.1 < 1 <= table["max_drawdown"][1]
+
+
+def test_variants_that_cannot_be_judged_are_counted_and_passed_over() -> None:
+    table = pd.DataFrame(
+        {
+            "sharpe": [0.3, 0.9, np.nan, 2.0, 0.1],
+            "effective_bars": [50.0, FEW, 0.0, 80.0, 60.0],
+            "ruined": [False, False, False, True, False],
+            "fills": [20, 2, 0, 9, 30],
+        }
+    )
+    assert best_of(table) == 0
+    told = not_judged(table, 0)
+    assert told == {"never_traded": 1, "too_few_bars": 1, "ruined": 1, "highest_sharpe_passed_over": 2.0}
+    few = table[table["effective_bars"] <= FEW].reset_index(drop=True)
+    assert best_of(few) == 0  # where all are like that, one of them is
+    assert not_judged(few, 0)["highest_sharpe_passed_over"] is None
+    clean = not_judged(table.iloc[[0, 4]].reset_index(drop=True), 0)
+    assert list(clean.values()) == [0, 0, 0, None]
+
+
+def test_the_summary_and_the_trials_agree_about_the_best(
+    place: Path, qtrade: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qtrade.pipeline.sweep.FEW", 700)  # of these bars, so that some variants rest on too few
+    monkeypatch.setattr("qtrade.backtest.metrics.FEW", 700)
+    outcome = qtrade(place, "sweep", "run", "-s", "forecast_sign", "-p", "threshold=0,0.001,0.002,0.5")
+    assert outcome.returncode == 0, outcome.stderr
+    told = told_in(only_sweep(place))
+    table = pd.read_csv(only_sweep(place) / "variants.csv")
+    counts = [told[name] for name in ("never_traded", "too_few_bars", "ruined")]
+    assert counts == [1, ((table["effective_bars"] <= 700) & (table["fills"] > 0)).sum(), 0]
+    assert "of these, 1 never traded" in outcome.stdout
+    everywhere, here = (" ".join(qtrade(place, "trials", *run).stdout.split()) for run in ((), ("run",)))
+    fit = table[table["effective_bars"] > 700]["sharpe"]
+    title, best = ("highest", table["sharpe"].max()) if fit.empty else ("best", fit.max())
+    assert f"{title} {best:+.2f}" in everywhere
+    assert everywhere.partition(" on record")[0] == here.partition(" on record")[0]
 
 
 def test_variants_that_never_trade_have_no_best(place: Path, qtrade: Program) -> None:

@@ -90,6 +90,13 @@ def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
     assert text.strip() in caught.value.what
     assert message in caught.value.what
     assert caught.value.fix
+    assert text.startswith("=") or "threshold" in text or "threshold=" not in caught.value.fix  # an example of yours
+
+
+def test_a_span_without_a_step_is_told_what_to_write() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_axis("rise=0:1")
+    assert caught.value.fix == "write rise=0:1:STEP, or rise=1,6,12,24 for a list"
 
 
 def test_combinations_are_complete_and_the_last_axis_is_fastest() -> None:

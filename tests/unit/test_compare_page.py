@@ -150,9 +150,19 @@ def test_undefined_and_identical_values_are_shown_as_such(told: dict[str, Any]) 
     odd["trading"][0]["spa_p"] = None
     text = Page(render(odd)).text
     assert "identical" in text
+    assert "not tested" in text
     assert "superior predictive ability" not in text
     assert "nan" not in text
     assert "None" not in text
+
+
+def test_accounts_that_began_at_other_bars_are_not_said_to_differ_in_forecasts_only(told: dict[str, Any]) -> None:
+    assert "All began at the same bar; only the forecasts differ." in Page(render(told)).text
+    apart = deepcopy(told)
+    apart["trading"][0]["runs"][0]["first"] = "2019-01-01 00:00:00+00:00"
+    text = Page(render(apart)).text
+    assert "only the forecasts differ" not in text
+    assert "Some accounts began at other bars" in text
 
 
 def test_one_horizon_worse_is_told_by_its_colour(told: dict[str, Any]) -> None:

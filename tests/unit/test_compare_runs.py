@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,17 @@ def test_the_other_way_round_the_same_is_worse(pair: tuple[Run, Run]) -> None:
     assert f"The forecasts of {pair[0].name} are worse 1 and 6 bars ahead" in back["lines"][0]
 
 
-def test_a_run_held_against_itself_is_identical(pair: tuple[Run, Run]) -> None:
-    told = compared(pair[0], pair[0])
+def test_a_run_held_against_itself_is_refused(pair: tuple[Run, Run]) -> None:
+    with pytest.raises(UsageError, match=f"{pair[0].name} is given twice") as caught:
+        compared(*pair, Run(pair[0].folder / "folds" / ".."))
+    assert caught.value.fix
+
+
+def test_a_run_held_against_a_copy_is_identical(tmp_path: Path, pair: tuple[Run, Run]) -> None:
     name = pair[0].name
+    copy = tmp_path / name
+    shutil.copytree(pair[0].folder, copy)
+    told = compared(pair[0], Run(copy))
     assert [one["label"] for one in told["runs"]] == [f"{name} (1)", f"{name} (2)"]
     assert told["lines"][0] == f"{name} (2) and {name} (1) make identical forecasts."
     assert told["settings"] == []
@@ -256,6 +265,10 @@ def test_strategies_of_one_file_and_account_are_compared_on_the_bars_both_traded
     assert other["sharpe_p_holm"] == other["sharpe_p"] < 0.05
     assert found["superior"] == [two.name]
     assert told["lines"][1].startswith(f"The Sharpe ratio on {two.name} differs from that on {one.name} beyond chance")
+    (note,) = (one for one in told["notes"] if "began at other bars" in one)
+    assert f"2020-04-10 on {one.name} (20 of its bars are left out)" in note
+    assert f"2020-04-30 on {two.name} (0 of its bars are left out)" in note
+    assert (base["first"], other["first"]) == (str(TESTED[0]), str(TESTED[20]))
     (back,) = compared(two, one)["trading"]
     assert back["runs"][1]["sharpe_difference"] == pytest.approx(-other["sharpe_difference"])
     assert back["runs"][1]["sharpe_high"] == pytest.approx(-other["sharpe_low"])
@@ -284,10 +297,72 @@ def test_backtests_that_differ_in_more_than_the_forecasts_are_left_out_and_named
     assert f"Every strategy earns the same on {two.name} and {one.name}." in told["lines"]
     notes = "\n".join(told["notes"])
     assert f"paid() on {one.name} is not compared: it was tested with another account there." in notes
+    assert f"paid(), cash=1.0, on {two.name} is not compared with that on {one.name}: it was tested with" in notes
     assert f"edited() on {two.name} is not compared with that on {one.name}: its file was another one there." in notes
     assert f"alone() on {one.name} is not compared: it was tested with no other run." in notes
     assert f"A backtest of {two.name} is left out: {altered.with_name('altered-00000000')} was altered" in notes
     assert f"A backtest of {two.name} is left out: {cut / 'equity.parquet'} is missing." in notes
+
+
+def test_accounts_that_began_at_one_bar_need_no_note(
+    tmp_path: Path, made_run: Made, made_backtest: Callable[..., Path]
+) -> None:
+    one, two = (made_run(tmp_path, f"name={name}", f"seed={luck}", luck=luck) for luck, name in enumerate("ab"))
+    made_backtest(one, net(1))
+    made_backtest(two, net(2).iloc[:480])  # its test ended earlier, which changes no holding
+    told = compared(one, two)
+    assert [cell["bars_left_out"] for cell in told["trading"][0]["runs"]] == [20, 0]
+    assert not [note for note in told["notes"] if "began at other bars" in note]
+
+
+def test_buy_and_hold_is_that_of_the_account_which_began_last_whichever_run_is_first(
+    tmp_path: Path, made_run: Made, made_backtest: Callable[..., Path]
+) -> None:
+    early, late = (made_run(tmp_path, f"name={name}", f"seed={luck}", luck=luck) for luck, name in enumerate("ab"))
+    made_backtest(early, net(1))
+    path = made_backtest(late, net(2).iloc[20:]) / "equity.parquet"
+    series = pd.read_parquet(path)
+    series["buy_and_hold_net"] = 0.5 * series["buy_and_hold_net"] + 0.001  # as drifted weights and costs make it
+    write_parquet(path, series)
+    forth, back = (compared(*runs)["trading"][0] for runs in ((early, late), (late, early)))
+    assert forth["buy_and_hold"] == back["buy_and_hold"]
+    expected = series["buy_and_hold_net"].mean() * 365
+    assert forth["buy_and_hold"]["net_annual_return"] == pytest.approx(expected)
+
+
+def test_a_test_that_was_not_made_is_not_claimed(
+    tmp_path: Path, made_run: Made, made_backtest: Callable[..., Path]
+) -> None:
+    one, two = (made_run(tmp_path, f"name={name}", f"seed={luck}", luck=luck) for luck, name in enumerate("ab"))
+    made_backtest(one, 0 * net(1), strategy="idle")
+    made_backtest(two, net(2), strategy="idle")
+    told = compared(one, two)
+    assert told["trading"][0]["runs"][1]["sharpe_p_holm"] is None
+    untested = (
+        f"Not tested is whether the Sharpe ratio on {two.name} differs from that on {one.name} with idle(): "
+        "the shared bars are too few, or returns on them do not vary."
+    )
+    assert told["lines"][1:] == [untested]
+    made_backtest(one, net(1), strategy="busy")
+    made_backtest(two, net(3), strategy="busy")
+    claimed, left = compared(one, two)["lines"][1:]
+    assert claimed.startswith(f"No strategy has another Sharpe ratio on {two.name}")
+    assert left == untested
+
+
+@pytest.mark.parametrize("gone", ["equity.parquet", "metrics.json"])
+def test_a_backtest_whose_file_is_gone_was_not_untested(
+    tmp_path: Path, made_run: Made, made_backtest: Callable[..., Path], gone: str
+) -> None:
+    one, two = (made_run(tmp_path, f"name={name}", f"seed={luck}", luck=luck) for luck, name in enumerate("ab"))
+    (made_backtest(one, net(1)) / gone).unlink()
+    made_backtest(two, net(2))
+    notes = "\n".join(compared(one, two)["notes"])
+    assert f"{gone} is missing." in notes
+    assert f"path_momentum() on {two.name} is not compared with that on {one.name}: that one cannot be read." in notes
+    assert "it was not tested there" not in notes
+    notes = "\n".join(compared(two, one)["notes"])
+    assert f"path_momentum() on {two.name} is not compared: the other one cannot be read." in notes
 
 
 @pytest.mark.parametrize("damage", ["column", "nan", "twice"])

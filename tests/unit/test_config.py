@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from qtrade.config import RunConfig, load_config, parse_assignment
+from qtrade.config_reference import find
 from qtrade.errors import UsageError
 from qtrade.presets import PRESETS
 
@@ -63,6 +64,26 @@ def test_wrong_keys_and_values_are_named(assignment: str, message: str) -> None:
     assert caught.match(message)
 
 
+@pytest.mark.parametrize(
+    ("assignment", "fix"),
+    [
+        ("model=rigde", "did you mean 'ridge'?"),
+        ('baselines=["drif"]', "did you mean 'drift'?"),
+        ("preset=huge", "write tiny or small or base or paper"),
+        ("backtest.fill=middle", "write open or close"),
+        ("train.epochs=-1", "`qtrade config train.epochs` explains it"),
+        ("data.symbols=[1]", "`qtrade config data.symbols` explains it"),
+        ("strategies.forecast_sign.step=[1]", "`qtrade config strategies` explains it"),
+    ],
+)
+def test_what_to_do_about_a_wrong_value_is_told(assignment: str, fix: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(overrides=[assignment])
+    assert caught.value.fix == fix
+    if fix.startswith("`"):
+        find(fix.split("`")[1].removeprefix("qtrade config "))  # and it is
+
+
 def test_wrong_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     with pytest.raises(UsageError, match="cannot read the configuration"):
@@ -75,6 +96,32 @@ def test_wrong_file_is_named(tmp_path: Path) -> None:
         load_config(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('preset = ["a"]', r"'preset' in {} is not valid: input should be 'tiny'"),
+        ("data = 5", r"'data' in {} is not valid: .* got 5"),
+        ('[data]\nversions = "abc"', r"'data.versions' in {} is not valid: .* got 'abc'"),
+        ("[data]\nfile = 5", r"'data.file' in {} is not valid: .* got 5"),
+        (
+            "[strategies.momentum]\nstep = nan",
+            r"'strategies.momentum.step' in {} is not valid: .* finite number, got nan",
+        ),
+        (
+            "[strategies.momentum]\nstep = [1]",
+            r"'strategies.momentum.step' in {} .* be bool or int or float or str, got",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named_whatever_is_asked_for_besides(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=message.format(path)):
+        load_config(path, data={"symbols": ["SPY"], "file": {"path": "bars.csv"}})
+
+
 def test_assignment_values_are_toml_or_text() -> None:
     assert parse_assignment("a.b=3") == ("a.b", 3)
     assert parse_assignment("a = 1.5") == ("a", 1.5)
@@ -82,6 +129,8 @@ def test_assignment_values_are_toml_or_text() -> None:
     assert parse_assignment("a=[1, 2]") == ("a", [1, 2])
     assert parse_assignment("a=^GSPC") == ("a", "^GSPC")
     assert parse_assignment("a=b=c") == ("a", "b=c")
+    for strange in ("[" * 5000 + "]" * 5000, "9" * 5000):
+        assert parse_assignment(f"a={strange}") == ("a", strange)
 
 
 def test_configuration_is_frozen() -> None:

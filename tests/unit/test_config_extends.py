@@ -69,6 +69,39 @@ def test_a_preset_may_stand_in_what_is_extended(tmp_path: Path) -> None:
         load_config(path, preset="tiny")
 
 
+def test_a_file_does_not_relabel_what_it_extends(tmp_path: Path) -> None:
+    run = write(tmp_path / "run.toml", load_config(preset="tiny").to_toml())
+    mine = write(tmp_path / "mine.toml", 'extends = "run.toml"\npreset = "paper"\n')
+    with pytest.raises(UsageError) as caught:
+        load_config(mine)
+    assert caught.value.what == f"{run} is of preset 'tiny'; asking for 'paper' in {mine} would only relabel it"
+    write(tmp_path / "paper.toml", 'preset = "paper"\n')
+    listed = write(tmp_path / "listed.toml", 'extends = ["run.toml", "paper.toml"]\n')
+    with pytest.raises(UsageError, match=r"run\.toml is of preset 'tiny'; asking for 'paper' in .*paper\.toml"):
+        load_config(listed)
+    write(mine, 'extends = "run.toml"\npreset = "tiny"\nseed = 7\n')
+    assert load_config(mine) == load_config(run, ["seed=7"])
+
+
+@pytest.mark.parametrize("symbols", ['["B", "C"]', '"B, C"'])
+def test_other_symbols_leave_the_versions_of_what_is_extended_behind(tmp_path: Path, symbols: str) -> None:
+    write(tmp_path / "run.toml", '[data]\nsymbols = ["A", "B"]\nversions = { A = "1a", B = "2b" }\n')
+    mine = write(tmp_path / "mine.toml", f'extends = "run.toml"\n[data]\nsymbols = {symbols}\n')
+    assert load_config(mine).data.versions == {"B": "2b"}
+    assert load_config(tmp_path / "run.toml", [f"data.symbols={symbols}"]).data.versions == {"B": "2b"}
+    with mine.open("a", encoding="utf-8") as file:
+        file.write('versions = { C = "3c", D = "4d" }\n')
+    with pytest.raises(UsageError, match="versions names 'D'"):
+        load_config(mine)
+
+
+def test_a_table_does_not_hide_a_wrong_value_beneath_it(tmp_path: Path) -> None:
+    base = write(tmp_path / "base.toml", "train = 5\n")
+    mine = write(tmp_path / "mine.toml", 'extends = "base.toml"\n[train]\nepochs = 1\n')
+    with pytest.raises(UsageError, match=f"'train' in {base} is not valid: .* got 5"):
+        load_config(mine)
+
+
 def test_a_circle_is_named(tmp_path: Path) -> None:
     a = write(tmp_path / "a.toml", 'extends = "b.toml"\n')
     b = write(tmp_path / "b.toml", 'extends = "./a.toml"\n')
@@ -94,9 +127,26 @@ def test_a_missing_file_is_named_with_the_chain_that_leads_to_it(tmp_path: Path)
         load_config(mine)
     assert str(tmp_path / "gone.toml") in caught.value.what
     assert f"{mine} extends {base} extends {tmp_path / 'gone.toml'}" in caught.value.why
-    base.write_text("[train\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=f"{base} is not valid TOML"):
+    assert caught.value.fix == f"correct `extends` in {base}: it starts from that file's folder"
+    with pytest.raises(UsageError) as alone:
+        load_config(tmp_path / "nope.toml")
+    assert alone.value.fix.startswith("correct the path after --config")
+    for text in ("[train\n", f"extends = {'[' * 5000}{']' * 5000}", f"{'a.' * 500}a = 1", f"seed = {'9' * 5000}"):
+        base.write_text(text, encoding="utf-8")
+        with pytest.raises(UsageError, match=f"{base} is not valid TOML") as caught:
+            load_config(mine)
+        assert caught.value.why.endswith(f"; {mine} extends {base}")
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/x.toml", "a\\u0000b", "loop.toml"])
+def test_a_name_that_leads_nowhere_is_a_mistake_of_the_file_that_says_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop.toml").symlink_to("pool.toml")
+    (tmp_path / "pool.toml").symlink_to("loop.toml")
+    mine = write(tmp_path / "mine.toml", f'extends = "{name}"\n')
+    with pytest.raises(UsageError, match="cannot read the configuration") as caught:
         load_config(mine)
+    assert f"; {mine} extends " in caught.value.why
+    assert str(mine) in caught.value.fix
 
 
 @pytest.mark.parametrize("wrong", ["3", '["base.toml", 3]', '""', "[[]]", '{ file = "base.toml" }'])
@@ -163,7 +213,6 @@ def test_two_files_that_do_not_go_together_are_both_named(tmp_path: Path) -> Non
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 9),
     "name": st.sampled_from(["a", "b", "c"]),
-    "preset": st.sampled_from(["tiny", "small", "base", "paper"]),
     "train": st.fixed_dictionaries({}, optional={"epochs": st.integers(1, 9), "patience": st.integers(1, 9)}),
     "backtest": st.fixed_dictionaries(
         {},
@@ -180,7 +229,15 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@given(trees=st.lists(st.fixed_dictionaries({}, optional=VALUES), min_size=1, max_size=4), chain=st.booleans())
+PRESET = st.sampled_from(["tiny", "small", "base", "paper"])
+
+
+def trees_of(preset: str) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Files that may name a preset, all of them the same: another is refused."""
+    return st.lists(st.fixed_dictionaries({}, optional=VALUES | {"preset": st.just(preset)}), min_size=1, max_size=4)
+
+
+@given(trees=PRESET.flatmap(trees_of), chain=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_files_add_up_to_the_one_that_says_it_all(trees: list[dict[str, Any]], chain: bool) -> None:
     """One after the other, or listed by the last: either way the last wins."""

@@ -239,6 +239,18 @@ def test_every_fetch_writes_a_quality_report(cache: Cache, vendor: Vendor) -> No
     assert report["fingerprint"] == cache.read("yahoo", "1d", "A").fingerprint()
 
 
+def test_only_what_a_repeat_can_mend_is_to_be_repeated(cache: Cache, vendor: Vendor) -> None:
+    again = "check the network, then run the same command again"
+    unknown, unreachable = DataError("no symbol 'B'", fix="check its spelling"), DataError("no answer", fix=again)
+    vendor.history = {"A": raw("A"), "B": unknown, "C": unreachable, "D": unreachable}
+    with pytest.raises(PartialError) as caught:
+        get(cache, config("A", "B", "C", "D"))
+    assert caught.value.fix == f"the others are saved; B: check its spelling; C, D: {again}"
+    with pytest.raises(DataError) as none:
+        get(cache, config("B", "C"))
+    assert none.value.fix == f"B: check its spelling; C: {again}"
+
+
 def test_one_failing_symbol_leaves_the_others_saved(cache: Cache, vendor: Vendor) -> None:
     vendor.history = {"A": raw("A"), "B": DataError("Yahoo has no symbol 'B'"), "C": raw("C")}
     report = fetch(config("A", "B", "C"), cache=cache, progress=Silent())
@@ -248,6 +260,7 @@ def test_one_failing_symbol_leaves_the_others_saved(cache: Cache, vendor: Vendor
         report.require_all()
     assert caught.value.exit_code == 5
     assert "B: Yahoo has no symbol 'B'" in caught.value.why
+    assert caught.value.fix == "the others are saved; leave B out"
     assert load_bars(config("A", "C"), cache).bars.symbols == ("A", "C")
 
 

@@ -29,8 +29,8 @@ KEYS = {part for name in re.findall(r"`([a-z0-9_.]+)`", GUIDE) for part in name.
 CAPTIONS = ("FOLD_COLUMNS", "_STRETCH")
 # What names a thing, rather than a number.
 NAMES = {
-    "Block", "Found", "Gate", "Model", "Number", "Run", "Setting", "Strategy", "Trained on", "Trained until", "Verdict",
-    "What was found",
+    "Block", "Found", "Gate", "Measure", "Model", "Number", "Run", "Setting", "Strategy", "Trained on", "Trained until",
+    "Verdict", "What was found",
 }  # fmt: skip
 # Under these keys of evaluation.json stand names of the run: of features, horizons, models and parameters.
 OF_THE_RUN = ("fit_rows", "flagged_folds_share", "intervals", "params", "r2_by_retraining_bars", "skill")

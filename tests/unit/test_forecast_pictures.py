@@ -59,6 +59,31 @@ def test_prices_that_lie_close_together_are_told_apart() -> None:
     assert len(labels) == 3
 
 
+@pytest.mark.parametrize("width", [LEAST_WIDTH, 80])
+@pytest.mark.parametrize("scale", [1e-300, 1e-12, 1e24, 1e298, 1e306])
+def test_prices_of_any_size_fit_and_are_told_apart(width: int, scale: float) -> None:
+    usual = outlook()
+    lines = [line.plain for line in chart(Outlook("X", usual.recent * scale, usual.ahead * scale), width=width)]
+    assert max(map(len, lines)) <= width
+    labels = [line.split()[0] for line in (lines[0], lines[7], lines[13])]
+    top, middle, bottom = (float(label) / scale for label in labels)
+    assert (top, middle, bottom) == pytest.approx((154.62, 125.21, 100.0), rel=1e-3)
+
+
+@pytest.mark.parametrize(("price", "label"), [(0.003, "0.003000"), (100.0, "100.00"), (1.2345, "1.234"), (0.0, "0.00")])
+def test_a_flat_price_shows_four_digits(price: float, label: str) -> None:
+    usual = outlook()
+    flat = Outlook("X", usual.recent * 0 + price, usual.ahead * 0 + price)
+    assert chart(flat, width=80)[0].plain.split()[0] == label
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_drawn(wrong: float) -> None:
+    usual = outlook()
+    endless = Outlook("X", usual.recent, usual.ahead * wrong)
+    assert (chart(endless, width=80), endless.decimals) == ([], 2)
+
+
 def test_what_is_narrower_than_a_picture_gets_none() -> None:
     assert chart(outlook(), width=LEAST_WIDTH - 1) == []
 

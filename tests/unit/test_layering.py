@@ -11,7 +11,7 @@ ROOT = Path(qtrade.__file__).parent
 
 # Longest prefix wins. Within a layer, a package may import those that stand above it.
 ORDER = [
-    ("errors", 0), ("notebook_html", 0), ("settings", 0), ("files", 0), ("progress", 0), ("terminal", 0), ("types", 0),
+    ("errors", 0), ("notebook_html", 0), ("settings", 0), ("files", 0), ("progress", 0), ("unprintable", 0), ("terminal", 0), ("types", 0),
     ("paths", 0), ("forecasts", 0), ("user_code", 0),
     ("calendars", 1), ("data", 1), ("features", 1), ("splits", 1), ("windows", 1), ("strategy_spec", 1),
     ("strategy_file", 1), ("strategy", 1), ("strategy_audit", 1), ("ledger", 1),
@@ -20,7 +20,7 @@ ORDER = [
     ("config_page", 3), ("workspace", 3), ("runs", 3), ("report", 3), ("pipeline", 3),
     ("api", 4), ("cli_app", 4), ("cli_options", 4), ("cli_config", 4), ("cli_data", 4), ("cli_backtest", 4),
     ("cli_strategies", 4), ("cli_report", 4), ("cli_stages", 4), ("cli_forecast", 4), ("cli_compare", 4),
-    ("cli_runs", 4), ("cli_lists", 4), ("cli", 4),
+    ("cli_runs", 4), ("cli_lists", 4), ("cli", 4), ("__main__", 4),
 ]  # fmt: skip
 POSITION = {name: number for number, (name, _) in enumerate(ORDER)}
 OUTSIDE_ONLY_IN = {

@@ -286,9 +286,9 @@ def test_the_database_refuses_changes(ledger: Ledger, statement: str) -> None:
     "statement",
     [
         "INSERT OR REPLACE INTO trials SELECT 1, 'x', symbols, interval, first, last, bars, snapshot, run, forecasts, "
-        "kind, strategy, source, account, 9, at FROM trials",
+        "kind, strategy, source, account, 9, at, 252, 9, 0 FROM trials",
         "INSERT OR REPLACE INTO trials SELECT 7, id, symbols, interval, first, last, bars, snapshot, run, forecasts, "
-        "kind, strategy, source, account, 9, at FROM trials",
+        "kind, strategy, source, account, 9, at, 252, 9, 0 FROM trials",
         "INSERT OR REPLACE INTO returns SELECT trial, stamps, x'00' FROM returns",
     ],
 )
@@ -339,8 +339,23 @@ def test_returns_that_were_damaged_are_refused(ledger: Ledger) -> None:
 def test_a_ledger_of_a_newer_program_is_refused(ledger: Ledger) -> None:
     ledger.add([make()])
     with closing(sqlite3.connect(ledger.path)) as raw:
-        raw.execute("PRAGMA user_version = 2")
+        raw.execute("PRAGMA user_version = 3")
     assert refused(ledger) == {"install a newer qtrade"}
+
+
+def test_a_ledger_of_the_first_layout_is_read_and_goes_on(ledger: Ledger) -> None:
+    ledger.add([make()])
+    with closing(sqlite3.connect(ledger.path)) as raw:  # as it was before it knew bars in a year
+        for column in ("periods_per_year", "effective_bars", "ruined"):
+            raw.execute(f"ALTER TABLE trials DROP COLUMN {column}")
+        raw.execute("PRAGMA user_version = 1")
+    assert ledger.trials() == [make()]
+    swept = make(kind="sweep", strategy="sign(step=5)", periods_per_year=252.0, effective_bars=4.5, ruined=False)
+    assert ledger.add([swept, make(periods_per_year=252.0)]) == 1  # what is on record is not touched
+    assert ledger.trials() == [make(), swept]
+    assert ledger.tried(MARKET).trials == 2
+    with closing(sqlite3.connect(ledger.path)) as raw, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        raw.execute("UPDATE trials SET effective_bars = 100")
 
 
 def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:

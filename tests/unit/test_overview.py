@@ -12,10 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from qtrade.config import RunConfig, load_config
 from qtrade.errors import DataError
 from qtrade.files import write_json
 from qtrade.pipeline.lock import being_trained
 from qtrade.pipeline.overview import (
+    account_changes,
     describe_run,
     glance,
     glance_at_all,
@@ -129,6 +131,8 @@ def test_a_run_shown_has_everything_and_is_plain(run: Run, made_backtest: Callab
     tests = {one["strategy"]: one for one in told["tested_strategies"]}
     assert tests["good()"]["account_of_run"]
     assert not tests["other()"]["account_of_run"]
+    assert tests["good()"]["account_differs"] == []
+    assert tests["other()"]["account_differs"]
     assert tests["good()"]["sharpe"] == 1.0
     assert "cannot be read" in tests[""]["note"]
     assert sum(one["size_bytes"] for one in told["files"]) == told["size_bytes"]
@@ -164,3 +168,10 @@ def test_times_and_symbols_are_written_short() -> None:
     ]  # fmt: skip
     assert told_symbols(("A", "B", "C")) == "A, B, C"
     assert told_symbols(tuple("ABCDE")) == "A, B, C and 2 more"
+
+
+def test_an_account_is_told_by_what_differs() -> None:
+    usual = RunConfig().backtest.model_dump(mode="json")
+    other = load_config(overrides=["backtest.costs.fees_bps=0", "backtest.delay=2"]).backtest.model_dump(mode="json")
+    assert account_changes(usual, usual) == []
+    assert sorted(account_changes(other, usual)) == ["costs.fees_bps=0.0", "delay=2"]

@@ -84,8 +84,8 @@ def test_fits_side_by_side_end_with_the_last_of_them() -> None:
 
 
 def test_stages_are_those_of_the_command() -> None:
-    assert list(estimate_seconds(work({}))) == ["prepare", "train", "backtest", "evaluate", "report"]
-    assert list(estimate_seconds(work({}, trading=False))) == ["prepare", "train", "evaluate"]
+    assert list(estimate_seconds(work({}))) == ["start", "prepare", "train", "backtest", "evaluate", "report"]
+    assert list(estimate_seconds(work({}, trading=False))) == ["start", "prepare", "train", "evaluate"]
 
 
 def test_memory_grows_with_processes() -> None:

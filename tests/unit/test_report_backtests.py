@@ -26,7 +26,7 @@ from qtrade.pipeline.positions import positions_of
 from qtrade.pipeline.venue import Venue
 from qtrade.report import backtest_figures, backtest_tables
 from qtrade.report.account import costs_assumed
-from qtrade.report.backtests import StrategyReport, check_told, tiles, trading
+from qtrade.report.backtests import DRAWN, StrategyReport, check_told, tiles, trading
 from qtrade.report.page import ReportInput, render
 from qtrade.report.text import Table, interval, number
 from qtrade.strategy import decide, load_strategy
@@ -240,14 +240,14 @@ def test_positions_are_told_or_that_there_were_none(report: ReportInput, page: s
     one = report.backtests[0]
     assert one.positions is not None
     words = words_of(page)
-    assert words.count("Its positions") == 2
+    assert [words.count(f"Positions of {each.name}") for each in report.backtests] == [1, 1]
     assert f"Positions {number(len(one.positions), 'count')} " in words
     best = one.positions.dropna(subset="closed")["net_return"].max()
     assert f"{number(best, 'signed_percent')} " in words
-    for held, told in ((one.positions[:0], "It never held anything."), (None, "When it earned")):
+    for held, told in ((one.positions[:0], "It never held anything."), (None, f"When {one.name} earned")):
         drawn = words_of(render(replace(report, backtests=(replace(one, positions=held),), comparison=None)))
         assert told in drawn
-        assert "Its positions" not in drawn
+        assert "Positions of" not in drawn
 
 
 def test_costs_and_delay_are_told_of_every_strategy(report: ReportInput, page: str) -> None:
@@ -291,6 +291,50 @@ def test_a_comparison_says_who_is_better_or_that_nobody_can_tell(report: ReportI
     unknown = dict.fromkeys(known)
     (said,) = trading((), starts, report.evaluation, {**report.comparison, **unknown})["compared"]
     assert "too few bars" in said
+
+
+# --- the first figure ---
+
+
+def test_the_first_figure_draws_every_account_and_links_to_its_numbers(report: ReportInput, page: str) -> None:
+    section = page[page.index('<h2 id="equity">') : page.index('<h2 id="protocol">')]
+    other = report.backtests[1]
+    ends = f"Other strategies, in their order: {other.equity.iloc[-1] / other.equity.iloc[0]:.2f}."
+    assert section.count(ends) == 2
+    assert "var(--account2)" in section
+    for place, one in enumerate(report.backtests, start=1):
+        assert f'<a href="#strategy-{place}">{one.name}</a>' in section
+        assert page.count(f'id="strategy-{place}"') == 1
+
+
+@pytest.mark.usefixtures("undrawn_figures")
+def test_accounts_beyond_a_handful_are_named_and_not_drawn(report: ReportInput) -> None:
+    many = tuple(changed(report.backtests[1], strategy=f"rule_{place}") for place in range(DRAWN + 2))
+    told = trading(many, pd.DatetimeIndex([]), report.evaluation, None)["strategies"]
+    assert [one["colour"] is None for one in told] == [False] * DRAWN + [True] * 2
+    words = words_of(render(replace(report, backtests=many, comparison=None)), "equity")
+    equity = words[: words.index("How it was tested")]
+    assert equity.count("not drawn here") == 2
+    assert f"rule_{DRAWN + 1}" in equity
+
+
+@pytest.mark.usefixtures("undrawn_figures")
+def test_more_invested_than_decided_is_explained(report: ReportInput) -> None:
+    def trading_of(one: StrategyReport) -> dict[str, Any]:
+        (told,) = trading([one], pd.DatetimeIndex([]), report.evaluation, None)["strategies"]
+        return dict(told)
+
+    one = report.backtests[0]
+    for exposure, swollen in ((1.247, True), (1.0, False), (None, False)):
+        metrics = {**one.metrics, "exposure": exposure}
+        told = trading_of(changed(one, metrics=metrics))["swollen"]
+        assert (told is not None) == swollen
+    held = changed(one, metrics={**one.metrics, "exposure": 1.247})
+    assert "On average 124.7% of the account was invested" in trading_of(held)["swollen"]
+    banded = changed(held, account={**held.told["account"], "band": 0.05})
+    assert "leaves the band" in trading_of(banded)["swollen"]
+    borrowed = changed(held, account={**held.told["account"], "leverage": 2.0})
+    assert trading_of(borrowed)["swollen"] is None
 
 
 # --- warnings ---

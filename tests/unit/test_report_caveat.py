@@ -193,7 +193,7 @@ def test_a_single_fold_has_a_matrix_of_one_and_nothing_to_compare(found: Evaluat
         np.array([[np.nan]]), np.array([[np.nan]]), np.array([5], dtype=np.int64), None, None, None, None, None
     )
     told = caveat.transfer(replace(found, stability=replace(found.stability, matrix=one)), [])
-    assert [(name, [cell.text for cell in cells]) for name, cells in told["map"].rows] == [("fold 0", [UNKNOWN])]
+    assert [(name, [cell.text for cell in cells]) for name, cells in told["map"].rows] == [("fold 1", [UNKNOWN])]
     assert {row[1].text for row in (*told["averages"].rows, *told["differences"].rows)} == {UNKNOWN}
 
 
@@ -204,7 +204,7 @@ def test_of_many_folds_an_even_part_is_shown(found: Evaluation) -> None:
     names = [name for name, _ in told["map"].rows]
     assert told["picked"]
     assert len(names) == len(told["map"].columns) == 30
-    assert (names[0], names[-1]) == ("fold 0", "fold 99")
+    assert (names[0], names[-1]) == ("fold 1", "fold 100")
     assert all(sum(cell.outlined for cell in cells) == 1 for _, cells in told["map"].rows)
 
 
@@ -229,7 +229,9 @@ def test_the_half_life_is_told_only_where_there_is_an_edge(
     stability = replace(found.stability, staleness=aged(half_life, edge=edge), change=None)
     told = caveat.lasting(replace(found, stability=stability))
     assert words in told["half_life"]
-    assert "A model 3 retrainings old (180 bars, ringed) explains 3.0% of squared returns less" in told["tested"]
+    assert (
+        "the R² of a model 3 retrainings old (180 bars, ringed) is 3.0 points below that of a fresh" in told["tested"]
+    )
     drawn = spoken(told["staleness"])
     assert "60 bars +1.0; 120 bars +2.0; 180 bars +3.0" in drawn
     assert ("Half of the edge is gone at 120 bars" in drawn) == (half_life is not None)
@@ -299,6 +301,7 @@ def test_training_and_test_mixes_stand_side_by_side(found: Evaluation) -> None:
             assert cell.text == f"{number(100 * was, 'ratio', 1)} → {number(100 * became, 'ratio', 1)}"
         assert [cell.outlined for cell in cells].index(True) == place + 1
     heat = told["map"]
+    assert [name for name, _ in heat.rows] == [str(fold + 1) for fold in found.regimes[0].heatmap.folds]
     assert [[cell.text for cell in cells] for _, cells in heat.rows] == [
         [number(100 * value, "signed", 1) for value in row] for row in found.regimes[0].heatmap.r2
     ]
@@ -315,6 +318,16 @@ def test_features_are_told_as_flagged_as_in_training_or_unknown(found: Evaluatio
     assert rows["momentum"][1].text == f"{round(3 * shares['momentum'])} of 3"
     assert any("'price' wanders like a price level" in reason for reason in told["levels"])
     assert told["reason"] == found.shift.summary.reason
+    gate = next(gate for gate in found.gates if gate.code == "G6")
+    assert (told["grade"], gate.grade) == ("WARN", "WARN")
+    assert told["often"].rows[0] == rows["price"]
+
+
+def test_the_lines_of_the_protocol_are_named_in_equal_steps_from_one(found: Evaluation) -> None:
+    first, last = found.index[0], found.index[-1]
+    spans = [caveat_figures.FoldSpan(number, (("fit", first, last), ("test", first, last))) for number in range(13)]
+    drawn = caveat_figures.protocol(spans, "p")
+    assert re.findall(r">fold (\d+)<", drawn) == ["1", "4", "7", "10", "13"]
 
 
 def test_coverage_is_told_per_method_horizon_and_regime(found: Evaluation) -> None:

@@ -62,6 +62,16 @@ def test_equity_says_in_words_what_it_draws() -> None:
     assert "1.20 in the strategy, with a deepest fall of 20%; 1.10 in buy and hold" in label.group(1)
 
 
+def test_equity_draws_the_other_accounts_in_colours_of_their_own() -> None:
+    none = pd.DatetimeIndex([], tz="UTC")
+    beside = [curve([1, 2, 1 + place]) for place in range(len(figures.BESIDE))]
+    drawn = figures.equity(curve([1, 2, 3]), curve([1, 1, 1]), none, "e", beside=beside)
+    assert "Other strategies, in their order: 1.00, 2.00, 3.00, 4.00, 5.00." in drawn
+    colours = set(re.findall(r"var\(--account(\d)\)", drawn))
+    assert colours == {"2", "3", "4", "5", "6"}
+    assert "Other strategies" not in figures.equity(curve([1, 2]), curve([1, 2]), none, "e")
+
+
 @pytest.mark.parametrize(
     "values",
     [[1.0, 1.0, 1.0], [1.0, 40.0, 900.0], [1.0, 0.2, 0.0], [1.0, 1.1]],

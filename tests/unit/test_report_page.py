@@ -457,3 +457,15 @@ def test_links_within_the_page_lead_to_its_sections(text: str) -> None:
     named = [f"#{one}" for one in re.findall(r'<section aria-labelledby="([a-z]+)">\n<h2 id="\1">', text)]
     assert named == [link for link in page.links if link in named][: len(named)]
     assert len(named) == 17
+
+
+def test_a_long_table_goes_on_in_a_fold_and_counts_folds_from_one(report_of: Callable[..., ReportInput]) -> None:
+    report = report_of()
+    many = pd.concat([report.folds.iloc[:1]] * 43, ignore_index=True).assign(number=range(43))
+    page = render(replace(report, folds=many))
+    captions = re.findall(r'<table aria-label="(Walk-forward folds[^"]*)"', page)
+    assert captions == ["Walk-forward folds", "Walk-forward folds, from row 41 on"]
+    assert "<summary>The other 3 rows</summary>" in page
+    first, rest = (page[page.index(f'<table aria-label="{one}"') :].partition("</table>")[0] for one in captions)
+    numbers = [re.findall(r'<th scope="row" class="">(\d+)</th>', part) for part in (first, rest)]
+    assert numbers == [[str(place) for place in range(1, 41)], ["41", "42", "43"]]

@@ -11,6 +11,7 @@ import pytest
 from qtrade.config import RunConfig, load_config
 from qtrade.errors import DataError, UsageError
 from qtrade.features.scaler import Scaler
+from qtrade.files import write_json
 from qtrade.forecasts import Forecasts
 from qtrade.models.base import Epoch, History, Shape
 from qtrade.models.baselines import Naive
@@ -269,6 +270,36 @@ def test_a_manifest_that_no_run_wrote_is_refused(tmp_path: Path, text: str) -> N
     (run.folder / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"manifest\.json lacks"):
         check_run(run)
+
+
+def test_a_manifest_of_a_later_schema_is_refused_with_the_version_that_wrote_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write_json(run.folder / "manifest.json", {**run.manifest, "schema": 2, "versions": {"qtrade": "9.9"}})
+    with pytest.raises(DataError, match="has schema 2, which this qtrade does not know") as caught:
+        _ = run.manifest
+    assert caught.value.why.startswith("it was written by qtrade 9.9; this is ")
+    assert "update qtrade" in caught.value.fix
+
+
+@pytest.mark.parametrize("schema", [None, True, "1", 0, 1.0])
+def test_a_schema_that_there_never_was_is_refused(tmp_path: Path, schema: object) -> None:
+    run = make_run(tmp_path)
+    write_json(run.folder / "manifest.json", {**run.manifest, "schema": schema})
+    with pytest.raises(DataError, match="lacks a schema of 1"):
+        _ = run.manifest
+
+
+def test_a_command_about_a_run_finds_it_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    usual, other = make_run(Path("runs")), make_run(Path("my runs"))
+    assert usual.command("evaluate") == f"qtrade evaluate {usual.name}"
+    assert Run(usual.folder.resolve()).command("evaluate") == f"qtrade evaluate {usual.name}"
+    assert other.command("backtest", "-s", "a b") == f"qtrade backtest {other.name} -s 'a b' --runs 'my runs'"
+    assert other.train_command() == f"qtrade train --config 'my runs/{other.name}/config.toml' --runs 'my runs'"
+    (other.folder / "bars.parquet").unlink()
+    with pytest.raises(DataError) as caught:
+        _ = other.bars
+    assert other.train_command() in caught.value.fix
 
 
 def test_baselines_have_folders_of_their_own(tmp_path: Path) -> None:
