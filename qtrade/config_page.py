@@ -36,12 +36,12 @@ target = 0.1
 `qtrade run --config research.toml` uses it. What is left out has its default. An unknown key is an error that names the
 nearest one that exists; a wrong value is an error that names the key, the file it stands in, and what is allowed.
 
-`--set train.epochs=4` changes one key for one run, and can be given many times. The value is read as TOML, or taken for
-text where it is not TOML; a list may be written `--set evaluation.horizons=1,5,10`. Options such as `--preset`,
-`--symbols` and `--start` are short for keys of the same name. Options win over `--set`, `--set` over the file, the file
-over the preset, and the preset over the defaults. Two things are special. A table `strategies` takes the place of the
-strategies that are the default. And a preset that differs from the one in the file is refused, on the command line as in
-a file that extends another, because what the file says would win over most of it.
+`--set train.epochs=4` changes one key for one run, and can be given many times. The value is read as TOML, or taken
+for text where it is not TOML; a list may be written `--set evaluation.horizons=1,5,10`. Options such as `--preset`,
+`--symbols` and `--start` are short for keys of the same name. Options win over `--set`, `--set` over the file, the
+file over the preset, and the preset over the defaults. Two things are special. A table `strategies` takes the place
+of the strategies that are the default. And a preset that differs from the one in the file is refused, on the command
+line as in a file that extends another, because what the file says would win over most of it.
 
 ## A file that extends another
 
@@ -55,10 +55,10 @@ fees_bps = 0.5
 
 A file is laid over those it extends: tables key by key, so that strategies are added to those of the base, and
 everything else, lists included, in place of what was there. What is extended may extend others. Its path starts from
-the folder of the file that says `extends`, and may be absolute or begin with `~`. Every other path in every file starts
-from the folder that qtrade is run in, wherever the file lies. Where a file asks for other symbols than those it extends,
-the versions of bars that are named there for symbols left out are left behind. An error names the file that holds what
-is wrong.
+the folder of the file that says `extends`, and may be absolute or begin with `~`. Every other path in every file
+starts from the folder that qtrade is run in, wherever the file lies. Where a file asks for other symbols than those
+it extends, the versions of bars that are named there for symbols left out are left behind. An error names the file
+that holds what is wrong.
 
 ## The same run again
 

@@ -11,7 +11,8 @@ ROOT = Path(qtrade.__file__).parent
 
 # Longest prefix wins. Within a layer, a package may import those that stand above it.
 ORDER = [
-    ("errors", 0), ("notebook_html", 0), ("settings", 0), ("files", 0), ("progress", 0), ("unprintable", 0), ("terminal", 0), ("types", 0),
+    ("errors", 0), ("notebook_html", 0), ("settings", 0), ("files", 0), ("progress", 0), ("unprintable", 0),
+    ("terminal", 0), ("types", 0),
     ("paths", 0), ("forecasts", 0), ("user_code", 0),
     ("calendars", 1), ("data", 1), ("features", 1), ("splits", 1), ("windows", 1), ("strategy_spec", 1),
     ("strategy_file", 1), ("strategy", 1), ("strategy_audit", 1), ("ledger", 1),
