@@ -54,6 +54,17 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "render", lambda report: report.verdict.headline)
 
 
+@pytest.fixture
+def undrawn_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put empty pictures into pages: drawing takes longer than all else that a page is made of."""
+    from matplotlib.figure import Figure
+
+    def write(figure: Figure, buffer: StringIO, **how: object) -> None:
+        buffer.write('<svg viewBox="0 0 1 1">\n</svg>')
+
+    monkeypatch.setattr(Figure, "savefig", write)
+
+
 @pytest.fixture(scope="session")
 def without_evaluation() -> Callable[[], AbstractContextManager[None]]:
     """End ``qtrade train`` with its last fit for a while: measuring forecasts takes longer than making them."""

@@ -233,6 +233,7 @@ def test_fetching_other_bars_changes_no_finished_run(place: Path, qtrade: Progra
 RUINOUS = ("--set", "model=ridge", "--set", "baselines=[]", "--set", "backtest.costs.fees_bps=9999")
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_a_ruined_account_is_told_in_the_report_and_takes_nothing_away(
     place: Path, qtrade: Program, tiny: Options
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_ruined_account_is_told_in_the_report_and_takes_nothing_away(
     assert len(after) > len(before)
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_a_damaged_backtest_does_not_stop_the_report(place: Path, qtrade: Program) -> None:
     victim = sorted((only_run(place) / "backtests").iterdir())[0]
     (victim / "equity.parquet").unlink()
@@ -388,7 +390,7 @@ def test_broken_strategy_is_found_before_training(tmp_path: Path, qtrade: Progra
     assert "did you mean 'step'?" in message
 
 
-@pytest.mark.usefixtures("unevaluated")
+@pytest.mark.usefixtures("unevaluated", "undrawn_figures")
 def test_market_without_volume_is_run_with_a_note(place: Path, qtrade: Program, tiny: Options) -> None:
     cache = Cache(place / "data_cache")
     raw = cache.read("sample", "1d", "^GSPC")

@@ -24,7 +24,7 @@ PATIENCE = 120.0
 def test_ctrl_c_leaves_a_run_that_the_printed_command_completes(
     tmp_path: Path, qtrade: Callable[..., CompletedProcess[str]], tiny: tuple[str, ...]
 ) -> None:
-    settings = ("baselines=[]", "split.step=500", "train.epochs=12", "train.patience=12", "train.workers=2")
+    settings = ("baselines=[]", "split.step=500", "train.epochs=5", "train.patience=5", "train.workers=2")
     command = ["train", *tiny, *(part for one in settings for part in ("--set", one))]
     assert qtrade(tmp_path, "fetch", *tiny).returncode == 0
 

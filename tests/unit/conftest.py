@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,17 +57,6 @@ def forecast_market() -> Callable[..., tuple[Bars, Forecasts, Float64Array]]:
         return market, forecasts, actual
 
     return make
-
-
-@pytest.fixture
-def undrawn_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put empty pictures into pages: drawing takes longer than all else that a page is made of."""
-    from matplotlib.figure import Figure
-
-    def write(figure: Figure, buffer: StringIO, **how: object) -> None:
-        buffer.write('<svg viewBox="0 0 1 1">\n</svg>')
-
-    monkeypatch.setattr(Figure, "savefig", write)
 
 
 @pytest.fixture(scope="session")
