@@ -148,5 +148,5 @@ def test_ctrl_c_while_workers_start_is_heard_once_they_have(
     with pytest.raises(KeyboardInterrupt):
         run_jobs(multiply, (tmp_path, 8), [1, 2], workers=2, threads=1, progress=Silent())
     assert held == [True, True]
-    assert not multiprocessing.active_children()
+    until(lambda: not multiprocessing.active_children())
     assert "Traceback" not in capfd.readouterr().err
