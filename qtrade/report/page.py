@@ -176,7 +176,7 @@ def _tiles(report: ReportInput) -> list[tuple[str, Cell]]:
         tiles.append((f"R² vs best naive, {horizon}", r2_cell(shown.vs_best)))
         tiles.append((f"Correlation (IC), {horizon}", correlation_cell(shown.correlation)))
         visible = Cell(
-            number(shown.detectable_ic, "ratio"), f"as good as {number(shown.n_eff, 'count')} independent ones"
+            number(shown.detectable_ic, "ratio"), f"as good as {number(shown.n_eff, 'count')} independent forecasts"
         )
         tiles.append((f"Smallest visible IC, {horizon}", visible))
     return tiles + backtests.tiles(report.backtests)
